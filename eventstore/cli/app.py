@@ -1,0 +1,47 @@
+"""The `eventstore` command: one module per command group, one way to fail.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused for safety.
+"""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+import typer
+
+from eventstore.cli.console import complain
+from eventstore.errors import EventstoreError, ExitCode
+
+app = typer.Typer(
+    name="eventstore",
+    help="Short-term memory of every user's actions: Kafka in, ScyllaDB by retention tier, a user's timeline out.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused for safety.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+COMMANDS = ("local", "tenants", "schema", "topics", "produce", "worker", "dlq", "timeline", "settings", "demo")
+"""Each is a module of this package with `register(app)`; the order is that of the help page."""
+
+
+def build() -> typer.Typer:
+    for name in COMMANDS:
+        register: Callable[[typer.Typer], None] = import_module(f"eventstore.cli.{name}").register
+        register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; errors that an operator can act on are one line, never a stack trace."""
+    try:
+        build()()
+    except EventstoreError as error:
+        complain(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `eventstore timeline ... | head`
+        sys.stderr.close()
+        sys.exit(ExitCode.DONE)

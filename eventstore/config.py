@@ -1,0 +1,179 @@
+"""Settings: defaults, then a TOML file, then the environment; the later wins.
+
+The file is named by `EVENTSTORE_CONFIG` (default: `eventstore.toml` in the working directory, if it is there).
+A nested setting is spelled with a double underscore: `EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS=kafka-1:9092`.
+Secrets may also be files in a directory named by `EVENTSTORE_SECRETS_DIR`, one file a setting.
+"""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from eventstore.errors import ConfigurationError
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class GroupProtocol(StrEnum):
+    CLASSIC = "classic"
+    CONSUMER = "consumer"
+
+
+class SecurityProtocol(StrEnum):
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: str = Field("127.0.0.1:19092", description="Kafka brokers, `host:port`, comma-separated.")
+    security_protocol: SecurityProtocol = Field(SecurityProtocol.PLAINTEXT, description="How to talk to the brokers.")
+    sasl_mechanism: str | None = Field(None, description="`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.")
+    sasl_username: str | None = Field(None, description="User for SASL.")
+    sasl_password: SecretStr | None = Field(None, description="Password for SASL; better as a secret file.")
+    ssl_ca_location: Path | None = Field(None, description="PEM file with the authorities that sign the brokers.")
+    ssl_certificate_location: Path | None = Field(None, description="PEM file with our certificate (mutual TLS).")
+    ssl_key_location: Path | None = Field(None, description="PEM file with our private key (mutual TLS).")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Any other librdkafka property, passed through as it is."
+    )
+
+
+class TopicSettings(Section):
+    events: str = Field("events", description="Where producers publish.")
+    dead_letters: str = Field("events.dlq", description="Where rejected records go.")
+    partitions: Count = Field(8, description="Partitions of the event topic when it is created.")
+    replication: Count = Field(1, description="Replicas of each topic when it is created; 3 in production.")
+    retention_hours: Count = Field(168, description="How long Kafka keeps events, in hours: the reach of a replay.")
+    dead_letters_retention_hours: Count = Field(720, description="How long Kafka keeps rejects, in hours.")
+
+
+class WorkerSettings(Section):
+    group: str = Field("eventstore", description="Consumer group.")
+    group_protocol: GroupProtocol = Field(
+        GroupProtocol.CLASSIC, description="`classic` (cooperative-sticky) or `consumer` (KIP-848, Kafka >= 4)."
+    )
+    instance_id: str | None = Field(None, description="Static membership: a name that survives this worker's restart.")
+    session_timeout: Seconds = Field(10.0, description="Seconds without a heartbeat after which a worker is dead.")
+    commit_interval: Seconds = Field(1.0, description="Seconds between offset commits.")
+    drain_timeout: Seconds = Field(5.0, description="Seconds to finish open work on a revocation or a stop.")
+    chunk_records: Count = Field(2_000, description="Most records handed on at once.")
+    in_flight_records: Count = Field(16_000, description="Most records taken from Kafka and not yet finished.")
+    in_flight_bytes: Count = Field(32 * 2**20, description="Most bytes taken from Kafka and not yet finished.")
+    fetch_queue_bytes: Count = Field(16 * 2**20, description="Most bytes prefetched by the Kafka client.")
+    max_future: Seconds = Field(86_400.0, description="Seconds that an event may lie in the future.")
+    late_after: Seconds = Field(
+        3_600.0, description="Age in seconds from which a row is written with its remaining time to live."
+    )
+    restart_backoff_max: Seconds = Field(30.0, description="`--processes`: most seconds before a dead child restarts.")
+
+
+class WriterSettings(Section):
+    in_flight_batches: Count = Field(256, description="Most batches on their way to one cluster.")
+    batch_rows: Count = Field(50, description="Most rows in one single-partition batch.")
+    batch_bytes: Count = Field(48 * 1024, description="Most bytes of row data in one single-partition batch.")
+    request_timeout: Seconds = Field(5.0, description="Seconds until one write request is given up and tried again.")
+    retry_deadline: Seconds = Field(
+        60.0, description="Seconds of failed attempts after which the worker stops without committing."
+    )
+    backoff_base: Seconds = Field(0.05, description="First back-off in seconds; doubled each time, with full jitter.")
+    backoff_max: Seconds = Field(2.0, description="Longest back-off in seconds.")
+
+
+class ReaderSettings(Section):
+    request_timeout: Seconds = Field(2.0, description="Seconds until one read request fails.")
+    concurrency: Count = Field(8, description="Most buckets of one timeline read at the same time.")
+    page_rows: Count = Field(500, description="Most rows fetched by one request.")
+
+
+class LocalSettings(Section):
+    data_dir: Path = Field(
+        Path(".eventstore"), description="Where the embedded servers keep their data, logs and process files."
+    )
+    cache_dir: Path | None = Field(None, description="Where artifacts are cached; default: the user's cache directory.")
+    kafka_memory_mb: Count = Field(512, description="Heap of the embedded Kafka, in MiB.")
+    cassandra_memory_mb: Count = Field(512, description="Heap of each embedded Cassandra, in MiB.")
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogSettings(Section):
+    level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severity that is logged.")
+    format: LogFormat = Field(LogFormat.AUTO, description="`console`, `json`, or `auto`: console on a terminal.")
+
+
+class Settings(BaseSettings):
+    """All settings of every command and worker."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EVENTSTORE_", env_nested_delimiter="__", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    registry: Path = Field(
+        Path("tenants.yaml"),
+        description="The tenant registry (YAML).",
+        validation_alias=AliasChoices("EVENTSTORE_REGISTRY", "registry"),
+    )
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="Brokers.")
+    topics: TopicSettings = Field(default_factory=TopicSettings, description="Topics.")
+    worker: WorkerSettings = Field(default_factory=WorkerSettings, description="Ingest workers.")
+    writer: WriterSettings = Field(default_factory=WriterSettings, description="Writes to the CQL clusters.")
+    reader: ReaderSettings = Field(default_factory=ReaderSettings, description="Reads from the CQL clusters.")
+    local: LocalSettings = Field(default_factory=LocalSettings, description="The embedded stack.")
+    log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 — pydantic-settings' signature
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, file_secret_settings, toml
+
+
+def config_file() -> Path | None:
+    """The settings file in force.
+
+    Raises:
+        ConfigurationError: `EVENTSTORE_CONFIG` names a file that is not there.
+    """
+    if named := os.environ.get("EVENTSTORE_CONFIG"):
+        path = Path(named)
+        if not path.is_file():
+            raise ConfigurationError(f"EVENTSTORE_CONFIG: expected a settings file, found none at {path}; mend the path")
+        return path
+    default = Path("eventstore.toml")
+    return default if default.is_file() else None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from defaults, file and environment; `overrides` (by section name) win over all of them.
+
+    Raises:
+        ConfigurationError: every invalid setting at once, by name, with what was expected.
+    """
+    try:
+        return Settings(_secrets_dir=os.environ.get("EVENTSTORE_SECRETS_DIR"), **overrides)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"settings: {problems}; see `eventstore settings` for names and units") from error
+    except ValueError as error:  # an unparsable TOML file
+        raise ConfigurationError(f"settings: {error}; mend {config_file() or 'the environment'}") from error

@@ -1,0 +1,24 @@
+"""The envelope producers publish."""
+
+from datetime import datetime
+
+import msgspec
+
+NO_CONTEXT = msgspec.Raw(b"{}")
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One event as published: a JSON object of exactly these fields.
+
+    An unknown field is refused rather than dropped: what a producer sends is either stored or explained.
+    """
+
+    tenant: str
+    uid: str
+    event: str
+    timestamp: int | datetime
+    """RFC 3339 with a zone, or milliseconds since the epoch."""
+    message_id: str | None = None
+    properties: msgspec.Raw = NO_CONTEXT
+    """A JSON object, kept as the producer's own bytes from Kafka to the store."""
+    context: msgspec.Raw = NO_CONTEXT

@@ -1,0 +1,51 @@
+"""JSON Schemas for the `properties` of an event."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jsonschema_rs
+import orjson
+
+from eventstore.events.reject import Reason, Rejected
+
+
+class SchemaInvalidError(ValueError):
+    """The document is not a JSON Schema."""
+
+
+class CompiledSchema(Protocol):
+    """Checks the raw bytes of an event's `properties`."""
+
+    def check(self, properties: bytes) -> Rejected | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RustSchema:
+    """All of JSON Schema 2020-12, by jsonschema-rs."""
+
+    validator: jsonschema_rs.Validator
+
+    def check(self, properties: bytes) -> Rejected | None:
+        try:
+            instance = orjson.loads(properties)
+        except orjson.JSONDecodeError as error:  # a lone surrogate, say: legal as bytes, unreadable as text
+            return Rejected(Reason.MALFORMED, f"properties: {error}")
+        if self.validator.is_valid(instance):
+            return None
+        first = next(self.validator.iter_errors(instance))
+        path = ".".join(("properties", *map(str, first.instance_path)))
+        return Rejected(Reason.SCHEMA, f"{path}: {first.message}")
+
+
+def compile_schema(document: Mapping[str, Any] | bool) -> CompiledSchema:
+    """A checker for one schema document.
+
+    Raises:
+        SchemaInvalidError: what is wrong with the document.
+    """
+    try:
+        jsonschema_rs.meta.validate(document)
+        return RustSchema(jsonschema_rs.Draft202012Validator(document))
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        raise SchemaInvalidError(str(error).partition("\n")[0]) from error

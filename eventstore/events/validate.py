@@ -1,0 +1,98 @@
+"""Rules an Event must keep whatever its tenant: sizes, characters, depth, its Kafka key, its time."""
+
+from datetime import datetime
+
+from eventstore.events.envelope import Event
+from eventstore.events.reject import Reason, Rejected
+
+MAX_UID_BYTES = 256
+MAX_EVENT_NAME_BYTES = 128
+MAX_MESSAGE_ID_BYTES = 100
+MAX_DEPTH = 32
+"""Deepest nesting of `properties` and `context`: readers parse what we store, so it must not break their parsers."""
+
+
+def check_limits(event: Event) -> Rejected | None:
+    """Sizes and shapes. Lengths are in UTF-8 bytes."""
+    return (
+        _check_text("uid", event.uid, MAX_UID_BYTES)
+        or _check_text("event", event.event, MAX_EVENT_NAME_BYTES)
+        or (_check_text("message_id", event.message_id, MAX_MESSAGE_ID_BYTES) if event.message_id else None)
+        or _check_object("properties", bytes(event.properties))
+        or _check_object("context", bytes(event.context))
+    )
+
+
+def _check_text(name: str, text: str, most: int) -> Rejected | None:
+    if not text:
+        return Rejected(Reason.LIMIT, f"{name}: expected 1 to {most} bytes, got an empty string")
+    # a character is at most 4 bytes: short texts need no encoding to be measured
+    if len(text) * 4 > most and len(text.encode()) > most:
+        return Rejected(Reason.LIMIT, f"{name}: expected at most {most} bytes, got {len(text.encode())}")
+    if not text.isprintable() and "\0" in text:
+        return Rejected(Reason.LIMIT, f"{name}: expected text without NUL characters")
+    return None
+
+
+def _check_object(name: str, raw: bytes) -> Rejected | None:
+    if not raw.startswith(b"{"):
+        return Rejected(Reason.LIMIT, f"{name}: expected a JSON object, got {raw[:20]!r}")
+    if not raw.isascii():
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            return Rejected(Reason.MALFORMED, f"{name}: expected UTF-8, got {error.reason} at byte {error.start}")
+    # brackets inside strings count here, so only the rare suspect is measured exactly
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and (depth := nesting(raw)) > MAX_DEPTH:
+        return Rejected(Reason.LIMIT, f"{name}: expected at most {MAX_DEPTH} levels of nesting, got {depth}")
+    return None
+
+
+def nesting(raw: bytes) -> int:
+    """The deepest nesting of objects and arrays in valid JSON."""
+    deepest = depth = 0
+    in_string = escaped = False
+    for byte in raw:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:  # a backslash
+                escaped = True
+            elif byte == 0x22:  # a quote
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"}]":
+            depth -= 1
+    return deepest
+
+
+def check_key(event: Event, key: bytes | None) -> Rejected | None:
+    """The Kafka key must be `tenant:uid`: it decides the partition, and a wrong one would slip past a tenant's ACL."""
+    if key == f"{event.tenant}:{event.uid}".encode():
+        return None
+    shown = "no key" if key is None else repr(key.decode(errors="backslashreplace"))
+    return Rejected(Reason.KEY_MISMATCH, f"expected the key {f'{event.tenant}:{event.uid}'!r}, got {shown}")
+
+
+def event_micros(event: Event, now_micros: int, max_future_micros: int) -> int | Rejected:
+    """Event time in microseconds since the epoch, checked against the clock that is passed in."""
+    stamp = event.timestamp
+    if isinstance(stamp, datetime):
+        if stamp.tzinfo is None:
+            return Rejected(Reason.TIMESTAMP, f"expected RFC 3339 with a zone, got {stamp.isoformat()}")
+        micros = round(stamp.timestamp() * 1_000_000)
+    else:
+        micros = stamp * 1_000
+    if micros < 0:
+        return Rejected(Reason.TIMESTAMP, f"expected a time since 1970, got {stamp}")
+    if micros > now_micros + max_future_micros:
+        ahead = (micros - now_micros) // 1_000_000
+        return Rejected(
+            Reason.TIMESTAMP,
+            f"expected at most {max_future_micros // 1_000_000} s in the future, got {ahead} s ({stamp})",
+        )
+    return micros

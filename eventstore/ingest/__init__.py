@@ -1,0 +1,1 @@
+"""One chunk's way from records to acknowledged rows."""

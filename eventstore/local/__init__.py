@@ -1,0 +1,1 @@
+"""The embedded stack: a real Kafka and real CQL servers started from packages."""

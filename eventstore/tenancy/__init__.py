@@ -1,0 +1,16 @@
+"""Who the tenants are and where their events live. Pure: no input or output, no clock."""
+
+from eventstore.tenancy.buckets import Bucket, BucketHistory, BucketStrategy
+from eventstore.tenancy.model import Cluster, Credentials, Registry, Tenant, Tier, TlsFiles
+
+__all__ = [
+    "Bucket",
+    "BucketHistory",
+    "BucketStrategy",
+    "Cluster",
+    "Credentials",
+    "Registry",
+    "Tenant",
+    "Tier",
+    "TlsFiles",
+]

@@ -1,0 +1,73 @@
+"""Clusters, tiers, tenants, and the registry that holds them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eventstore.events import CompiledSchema
+from eventstore.tenancy.buckets import BucketHistory
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    verify_hostname: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are to a cluster. The password itself never stands in the registry: only where to find it."""
+
+    username: str
+    password_env: str | None = None
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    name: str
+    contact_points: tuple[str, ...]
+    port: int
+    datacenter: str
+    keyspace: str
+    replication: int
+    """Replicas in `datacenter`: 3 in production, 1 in the embedded stack."""
+    tls: TlsFiles | None = None
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One retention on one cluster. A dedicated cluster is a tier of its own, of the cluster's name."""
+
+    name: str
+    retention_seconds: int
+    cluster: Cluster
+    buckets: BucketHistory
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    name: str
+    tier: Tier
+    enabled: bool = True
+    schemas: Mapping[str, CompiledSchema] = field(default_factory=dict)
+    """Checkers of `properties` by event name."""
+    only_listed_events: bool = False
+    """Whether an event name without an entry in `schemas` is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A valid registry document. Every cluster is used by exactly one tier: one table, one retention."""
+
+    clusters: Mapping[str, Cluster]
+    tiers: Mapping[str, Tier]
+    """Tiers by name, dedicated clusters included."""
+    tenants: Mapping[str, Tenant]
+
+    def tier_of(self, cluster: str) -> Tier | None:
+        """The tier whose events the cluster holds; None while nothing uses it."""
+        return next((tier for tier in self.tiers.values() if tier.cluster.name == cluster), None)

@@ -1,0 +1,1 @@
+"""One user's past: a query plan over buckets, a paging cursor."""
