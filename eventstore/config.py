@@ -75,6 +75,7 @@ class WorkerSettings(Section):
     late_after: Seconds = Field(
         3_600.0, description="Age in seconds from which a row is written with its remaining time to live."
     )
+    metrics_port: int = Field(0, ge=0, description="Port for Prometheus metrics on all interfaces; 0 serves none.")
     restart_backoff_max: Seconds = Field(30.0, description="`--processes`: most seconds before a dead child restarts.")
 
 
@@ -97,6 +98,7 @@ class ReaderSettings(Section):
 
 
 class LocalSettings(Section):
+    kafka_port: int = Field(19092, description="Port of the embedded Kafka on 127.0.0.1.")
     data_dir: Path = Field(
         Path(".eventstore"), description="Where the embedded servers keep their data, logs and process files."
     )
@@ -158,7 +160,9 @@ def config_file() -> Path | None:
     if named := os.environ.get("EVENTSTORE_CONFIG"):
         path = Path(named)
         if not path.is_file():
-            raise ConfigurationError(f"EVENTSTORE_CONFIG: expected a settings file, found none at {path}; mend the path")
+            raise ConfigurationError(
+                f"EVENTSTORE_CONFIG: expected a settings file, found none at {path}; mend the path"
+            )
         return path
     default = Path("eventstore.toml")
     return default if default.is_file() else None

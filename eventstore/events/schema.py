@@ -1,6 +1,5 @@
 """JSON Schemas for the `properties` of an event."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,7 +37,7 @@ class RustSchema:
         return Rejected(Reason.SCHEMA, f"{path}: {first.message}")
 
 
-def compile_schema(document: Mapping[str, Any] | bool) -> CompiledSchema:
+def compile_schema(document: dict[str, Any] | bool) -> CompiledSchema:
     """A checker for one schema document.
 
     Raises:

@@ -6,6 +6,7 @@ that overlaps their range. A tier's strategies are an append-only list: refining
 All times are milliseconds since the epoch; ranges are half-open, `[start, end)`.
 """
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class BucketHistory:
         if self.strategies[0].effective_from_ms != 0:
             raise ValueError("expected the first bucket strategy to reign from the epoch (1970-01-01T00:00:00Z)")
         starts = tuple(s.effective_from_ms for s in self.strategies)
-        if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
+        if any(later <= earlier for earlier, later in itertools.pairwise(starts)):
             raise ValueError("expected bucket strategies in ascending order of effective_from, without repeats")
         if any(s.width_ms < HOUR_MS for s in self.strategies):
             raise ValueError("expected bucket widths of at least 1 hour: bucket numbers have 24 bits")
@@ -72,7 +73,9 @@ class BucketHistory:
         end = min(end_ms, self.starts[version + 1]) if version + 1 < len(self.starts) else end_ms
         for number in range(first // width, -(-end // width) if end > first else 0):
             yield Bucket(
-                version << NUMBER_BITS | number, max(number * width, self.starts[version]), min((number + 1) * width, end)
+                version << NUMBER_BITS | number,
+                max(number * width, self.starts[version]),
+                min((number + 1) * width, end),
             )
 
     def extends(self, older: "BucketHistory") -> bool:
