@@ -58,6 +58,21 @@ class TopicSettings(Section):
     dead_letters_retention_hours: Count = Field(720, description="How long Kafka keeps rejects, in hours.")
 
 
+class Compression(StrEnum):
+    NONE = "none"
+    GZIP = "gzip"
+    SNAPPY = "snappy"
+    LZ4 = "lz4"
+    ZSTD = "zstd"
+
+
+class ProducerSettings(Section):
+    compression: Compression = Field(Compression.LZ4, description="`none`, `gzip`, `snappy`, `lz4` or `zstd`.")
+    delivery_timeout: Seconds = Field(30.0, description="Seconds until a record that Kafka has not confirmed fails.")
+    linger: Seconds = Field(0.01, description="Seconds that a record waits for others to share its batch.")
+    queue_bytes: Count = Field(32 * 2**20, description="Most bytes handed to Kafka and not yet confirmed.")
+
+
 class WorkerSettings(Section):
     group: str = Field("eventstore", description="Consumer group.")
     group_protocol: GroupProtocol = Field(
@@ -132,6 +147,7 @@ class Settings(BaseSettings):
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="Brokers.")
     topics: TopicSettings = Field(default_factory=TopicSettings, description="Topics.")
+    producer: ProducerSettings = Field(default_factory=ProducerSettings, description="Records published by us.")
     worker: WorkerSettings = Field(default_factory=WorkerSettings, description="Ingest workers.")
     writer: WriterSettings = Field(default_factory=WriterSettings, description="Writes to the CQL clusters.")
     reader: ReaderSettings = Field(default_factory=ReaderSettings, description="Reads from the CQL clusters.")

@@ -1,13 +1,22 @@
 """What every Kafka client of ours is told: the brokers, how to talk to them, where its log goes."""
 
 import logging
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from eventstore.config import KafkaSettings
+import confluent_kafka
+
+from eventstore.config import KafkaSettings, ProducerSettings
+from eventstore.errors import ConfigurationError
+
+Client = TypeVar("Client")
+
+MAX_RECORD_BYTES = 16 * 2**20
+"""Largest record that a producer of ours hands to a broker."""
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
-    """librdkafka's base properties for a consumer, producer or admin client.
+    """The base properties of a consumer, producer or admin client, by librdkafka's names.
 
     `settings.options` is passed through and wins over what we set, so an operator can always say otherwise.
     """
@@ -28,3 +37,35 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         **{name: value for name, value in named.items() if value is not None},
         **settings.options,
     }
+
+
+def producer_config(kafka: KafkaSettings, producer: ProducerSettings) -> dict[str, Any]:
+    """The properties of every producer of ours: idempotent, confirmed by all in-sync replicas, bounded."""
+    return client_config(kafka) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": producer.compression.value,
+        "delivery.timeout.ms": round(producer.delivery_timeout * 1_000),
+        "linger.ms": round(producer.linger * 1_000),
+        "queue.buffering.max.kbytes": -(-producer.queue_bytes // 1_024),
+        # the broker's limit for the topic decides, not the client's
+        "message.max.bytes": MAX_RECORD_BYTES,
+        # what Java producers do by default: one user's events are on one partition whoever published them
+        "partitioner": "murmur2_random",
+    }
+
+
+def open_client(kind: Callable[[dict[str, Any]], Client], config: Mapping[str, Any]) -> Client:
+    """A consumer, producer or admin client of these properties. Connects in the background, so it raises nothing else.
+
+    Raises:
+        ConfigurationError: librdkafka refuses a property.
+    """
+    try:
+        return kind(dict(config))
+    except (confluent_kafka.KafkaException, TypeError, ValueError) as error:
+        fault = error.args[0]
+        shown = fault.str() if isinstance(fault, confluent_kafka.KafkaError) else str(fault)
+        raise ConfigurationError(
+            f"kafka: {shown}; mend `kafka.*` in the settings (`kafka.options` above all)"
+        ) from error
