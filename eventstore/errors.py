@@ -5,6 +5,9 @@
     EventstoreError
      ├── ConfigurationError          the settings or a file they name cannot be used        exit 2
      │    └── RegistryError          the tenant registry is invalid; carries every problem  exit 2
+     ├── QueryError                  a question about a timeline that cannot be answered        exit 2
+     │    ├── UnknownTenantError     the registry has no such tenant
+     │    └── CursorError            not a cursor, or one of another question
      ├── RefusedError                would lose data or overrule somebody; nothing was done exit 3
      ├── StoreError                  a CQL cluster
      │    ├── TransientStoreError    overloaded, timed out, gone: the same write may succeed later
@@ -62,6 +65,18 @@ class RegistryError(ConfigurationError):
         self.problems = tuple(problems)
         count = len(self.problems)
         super().__init__(f"{source}: {count} problem{'s' if count != 1 else ''}: " + "; ".join(map(str, self.problems)))
+
+
+class QueryError(EventstoreError):
+    exit_code = ExitCode.USAGE
+
+
+class UnknownTenantError(QueryError):
+    pass
+
+
+class CursorError(QueryError):
+    pass
 
 
 class RefusedError(EventstoreError):
