@@ -1,5 +1,6 @@
 """Row identity: the same record always makes the same row, whoever writes it and however often."""
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -18,15 +19,15 @@ class Coordinates(NamedTuple):
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-def event_id(tenant: str, message_id: str | None, coordinates: Coordinates) -> bytes:
-    """The 16 bytes of an event's `eid`.
+def event_id(tenant: str, message_id: str | None, origin: Callable[[], Coordinates]) -> bytes:
+    """The 16 bytes of an event's `eid`. `origin` is asked only for an event without a message id.
 
     The producer's `message_id` itself if it is a UUID in canonical form (either case), else a hash of tenant and
     `message_id`, else, where the producer gave none, a hash of the record's coordinates.
     """
     if message_id:
         return uuid_bytes(message_id) or _hashed(b"message", tenant, message_id)
-    return _hashed(b"coordinates", *map(str, coordinates))
+    return _hashed(b"coordinates", *map(str, origin()))
 
 
 def uuid_bytes(text: str) -> bytes | None:

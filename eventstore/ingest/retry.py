@@ -1,0 +1,59 @@
+"""Writing one cluster's batches until they are stored."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from eventstore import metrics
+from eventstore.errors import TransientStoreError
+from eventstore.events.row import Batch
+from eventstore.store.writer import EventWriter
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    base_seconds: float = 0.05
+    most_seconds: float = 2.0
+    deadline_seconds: float = 60.0
+    """Failing for longer than this ends the attempt: bounded, like everything else."""
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """Seconds to wait before attempt `attempt` (from 1): exponential with full jitter; `chance` is in [0, 1)."""
+        # 2**30 is beyond any sensible cap, and keeps the float finite
+        return chance * min(self.most_seconds, self.base_seconds * 2.0 ** min(attempt - 1, 30))
+
+
+async def write_until_stored(
+    writer: EventWriter,
+    batches: Sequence[Batch],
+    policy: RetryPolicy,
+    monotonic: Callable[[], float],
+    chance: Callable[[], float] = random.random,
+) -> None:
+    """Returns when every batch is acknowledged.
+
+    Raises:
+        PermanentStoreError: a batch that no retry can help; others of the call may be stored.
+        TransientStoreError: batches still failing when the policy's time was up.
+    """
+    deadline = monotonic() + policy.deadline_seconds
+    attempt = 0
+    while failures := await writer.write(batches):
+        if (
+            error := next((f.error for f in failures if not isinstance(f.error, TransientStoreError)), None)
+        ) is not None:
+            raise error
+        if monotonic() >= deadline:
+            raise failures[0].error
+        attempt += 1
+        batches = [failure.batch for failure in failures]
+        metrics.RETRIED.labels(writer.cluster).inc(len(batches))
+        if attempt == 1 or attempt & (attempt - 1) == 0:  # 1, 2, 4, 8 ...: loud, not a flood
+            log.warning("writing again", cluster=writer.cluster, batches=len(batches), attempt=attempt,
+                        error=str(failures[0].error))  # fmt: skip
+        await asyncio.sleep(policy.delay(attempt, chance()))
