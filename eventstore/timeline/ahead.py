@@ -11,7 +11,8 @@ from eventstore.events.stored import Slice, StoredEvent
 T = TypeVar("T")
 
 FIRST_SLICES: Final = 2
-"""Slices asked for at first: the newest bucket may have begun a minute ago, so the one before it is often needed."""
+"""Slices asked for at first. The newest bucket may lie in the accepted future or have begun a minute ago, so that the one
+before it is mostly needed."""
 
 
 async def in_order(
@@ -19,21 +20,22 @@ async def in_order(
 ) -> AsyncGenerator[tuple[Slice, T], None]:
     """`call`'s result for each slice, in the order of `slices`, with at most `most` calls open.
 
-    Starts with a few and doubles with each result taken: who needs ten events of a chatty user pays for two slices, who
-    reads everything soon has all his calls under way. Leaving early cancels what is open.
+    Starts with a few and opens more with every result taken: ten events of a chatty user cost three slices at most, a
+    full read soon has all its calls under way. Leaving early cancels what is open.
     """
     rest = iter(slices)
     open_calls: deque[tuple[Slice, asyncio.Task[T]]] = deque()
-    window = min(FIRST_SLICES, most)
+    taken = 0
     try:
         while True:
+            window = min(FIRST_SLICES * max(taken, 1), most)
             open_calls.extend((s, asyncio.create_task(call(s))) for s in islice(rest, window - len(open_calls)))
             if not open_calls:
                 return
             part, result = open_calls[0]
             yield part, await result
             open_calls.popleft()
-            window = min(window * 2, most)
+            taken += 1
     finally:
         for _, result in open_calls:
             result.cancel()

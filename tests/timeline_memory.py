@@ -1,0 +1,51 @@
+"""A TimelineStore in memory: the second implementation that the contract tests hold against the real one."""
+
+from collections import defaultdict
+
+from eventstore.events.stored import Position, Slice, StoredEvent
+from eventstore.tenancy import Cluster, Tier
+
+Partition = tuple[str, str, int]
+
+
+class MemoryStore:
+    """Rows by partition; remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.partitions: defaultdict[Partition, dict[Position, StoredEvent]] = defaultdict(dict)
+        self.asked: list[Slice] = []
+        self.fetched = 0
+
+    def insert(self, tenant: str, uid: str, tier: Tier, *events: StoredEvent) -> None:
+        for event in events:
+            self.partitions[tenant, uid, tier.buckets.bid(event.timestamp)][event.position] = event
+
+    async def read(self, part: Slice, event: str | None, limit: int) -> list[StoredEvent]:
+        self.asked.append(part)
+        rows = self._rows(part, event)[:limit]
+        self.fetched += len(rows)
+        return rows
+
+    async def count(self, part: Slice, event: str | None) -> int:
+        self.asked.append(part)
+        return len(self._rows(part, event))
+
+    async def of(self, cluster: Cluster) -> "MemoryStore":
+        """Every cluster's store at once."""
+        return self
+
+    def _rows(self, part: Slice, event: str | None) -> list[StoredEvent]:
+        held = self.partitions.get((part.tenant, part.uid, part.bid), {})
+        return [
+            held[position]
+            for position in sorted(held, key=server_order, reverse=True)
+            if server_order(Position(part.since_ms)) <= server_order(position) < server_order(part.before)
+            and event in (None, held[position].event)
+        ]
+
+
+def server_order(position: Position) -> tuple[int, int, int, bytes]:
+    """The order of both servers: UUIDs by version first, version 1 by its time, then by bytes."""
+    eid = position.eid
+    version = eid.int >> 76 & 0xF
+    return position.timestamp_ms, version, eid.time if version == 1 else 0, eid.bytes
