@@ -7,7 +7,7 @@ import msgspec
 NO_CONTEXT = msgspec.Raw(b"{}")
 
 
-class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """One event as published: a JSON object of exactly these fields.
 
     An unknown field is refused rather than dropped: what a producer sends is either stored or explained.
@@ -22,3 +22,12 @@ class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     properties: msgspec.Raw = NO_CONTEXT
     """A JSON object, kept as the producer's own bytes from Kafka to the store."""
     context: msgspec.Raw = NO_CONTEXT
+
+
+encode = msgspec.json.Encoder().encode
+"""The bytes of an event's envelope; `properties` and `context` are spliced in as they are."""
+
+
+def record_key(event: Event) -> bytes:
+    """The Kafka key, `tenant:uid`: all of one user's events are on one partition."""
+    return f"{event.tenant}:{event.uid}".encode()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple
+from uuid import UUID
 
 UUID_TEXT_LENGTH = 36
 _HYPHENS = (8, 13, 18, 23)
@@ -43,11 +44,16 @@ def uuid_bytes(text: str) -> bytes | None:
     return raw if len(raw) == 16 and len(digits) == 32 else None  # noqa: PLR2004 — a UUID's own sizes
 
 
-def _hashed(kind: bytes, *parts: str) -> bytes:
+def derived_message_id(record: bytes, position: int) -> str:
+    """A `message_id` for a record whose source gives none: the same for the same bytes at the same place of a file."""
+    return str(UUID(bytes=_hashed(b"record", str(position), record)))
+
+
+def _hashed(kind: bytes, *parts: str | bytes) -> bytes:
     """A version 8 UUID (RFC 9562, section 5.8) of 122 hashed bits; lengths keep ("a", "bc") and ("ab", "c") apart."""
     digest = blake2b(digest_size=16, person=kind)
     for part in parts:
-        encoded = part.encode()
+        encoded = part if isinstance(part, bytes) else part.encode()
         digest.update(len(encoded).to_bytes(4, "big") + encoded)
     raw = bytearray(digest.digest())
     raw[6] = raw[6] & 0x0F | 0x80

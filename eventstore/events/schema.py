@@ -37,7 +37,7 @@ class RustSchema:
         return Rejected(Reason.SCHEMA, f"{path}: {first.message}")
 
 
-def compile_schema(document: dict[str, Any] | bool) -> CompiledSchema:
+def compile_schema(document: dict[str, Any] | bool) -> CompiledSchema:  # noqa: FBT001 — true and false are schemas
     """A checker for one schema document.
 
     Raises:

@@ -1,8 +1,11 @@
 """Rules an Event must keep whatever its tenant: sizes, characters, depth, its Kafka key, its time."""
 
-from datetime import datetime
+import itertools
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
-from eventstore.events.envelope import Event
+from eventstore.events.envelope import Event, record_key
 from eventstore.events.reject import Reason, Rejected
 
 MAX_UID_BYTES = 256
@@ -10,6 +13,11 @@ MAX_EVENT_NAME_BYTES = 128
 MAX_MESSAGE_ID_BYTES = 100
 MAX_DEPTH = 32
 """Deepest nesting of `properties` and `context`: readers parse what we store, so it must not break their parsers."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+_NOT_BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^][{}"]++', re.DOTALL)
+"""Strings, and whatever else is not a bracket."""
 
 
 def check_limits(event: Event) -> Rejected | None:
@@ -50,32 +58,17 @@ def _check_object(name: str, raw: bytes) -> Rejected | None:
 
 def nesting(raw: bytes) -> int:
     """The deepest nesting of objects and arrays in valid JSON."""
-    deepest = depth = 0
-    in_string = escaped = False
-    for byte in raw:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:  # a backslash
-                escaped = True
-            elif byte == 0x22:  # a quote
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"}]":
-            depth -= 1
-    return deepest
+    steps = (1 if bracket in b"{[" else -1 for bracket in _NOT_BRACKETS.sub(b"", raw))
+    return max(itertools.accumulate(steps), default=0)
 
 
 def check_key(event: Event, key: bytes | None) -> Rejected | None:
     """The Kafka key must be `tenant:uid`: it decides the partition, and a wrong one would slip past a tenant's ACL."""
-    if key == f"{event.tenant}:{event.uid}".encode():
+    expected = record_key(event)
+    if key == expected:
         return None
     shown = "no key" if key is None else repr(key.decode(errors="backslashreplace"))
-    return Rejected(Reason.KEY_MISMATCH, f"expected the key {f'{event.tenant}:{event.uid}'!r}, got {shown}")
+    return Rejected(Reason.KEY_MISMATCH, f"expected the key {expected.decode()!r}, got {shown}")
 
 
 def event_micros(event: Event, now_micros: int, max_future_micros: int) -> int | Rejected:
@@ -84,7 +77,7 @@ def event_micros(event: Event, now_micros: int, max_future_micros: int) -> int |
     if isinstance(stamp, datetime):
         if stamp.tzinfo is None:
             return Rejected(Reason.TIMESTAMP, f"expected RFC 3339 with a zone, got {stamp.isoformat()}")
-        micros = round(stamp.timestamp() * 1_000_000)
+        micros = (stamp - EPOCH) // MICROSECOND
     else:
         micros = stamp * 1_000
     if micros < 0:
