@@ -12,8 +12,7 @@ from eventstore.local.server import Server
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CassandraNode(Server):
-    """Nodes of one cluster share `cluster`, `seeds` (`address:internal_port`), ports and the datacentre, and differ in
-    address and rack."""
+    """Nodes of one cluster share name, seeds, ports and datacentre, and differ in address and rack."""
 
     distribution: ClassVar[str] = "cassandra"
     main_class: ClassVar[str] = "org.apache.cassandra.service.CassandraDaemon"
@@ -22,6 +21,7 @@ class CassandraNode(Server):
     datacenter: str
     rack: str = "r1"
     seeds: tuple[str, ...]
+    """Each `address:internal_port`."""
 
     @property
     def port_setting(self) -> str:
@@ -140,6 +140,7 @@ _LOGGING = """\
   <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
     <encoder><pattern>%date{ISO8601} %-5level %logger{0} - %msg%n</pattern></encoder>
   </appender>
+  <logger name="org.apache.cassandra.config.Config" level="WARN"/>  <!-- the whole configuration on one line -->
   <root level="INFO"><appender-ref ref="console"/></root>
 </configuration>
 """

@@ -61,19 +61,16 @@ def _bind(address: str, port: int) -> None:
 def _listener(address: str, port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
-            if (
-                connection.status == psutil.CONN_LISTEN
-                and connection.laddr.port == port
-                and _covers(connection.laddr.ip, address)
-            ):
+            if connection.status == psutil.CONN_LISTEN and _covers(connection.laddr, address, port):
                 return _describe(connection.pid)
     except psutil.Error:  # macOS shows other users' sockets to root only
         pass
     return "another process (of another user)"
 
 
-def _covers(listening: str, address: str) -> bool:
-    return listening in {address, "0.0.0.0", "::"}  # noqa: S104 — compared, not bound
+def _covers(listening: tuple[str, int] | tuple[()], address: str, port: int) -> bool:
+    every = ("0.0.0.0", "::")  # noqa: S104 — compared, not bound
+    return listening in {(host, port) for host in (address, *every)}
 
 
 def _describe(pid: int | None) -> str:

@@ -104,7 +104,7 @@ def disk_usage(directory: Path) -> int:
     for folder, _, names in os.walk(directory):
         for name in names:
             try:
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+                total += (Path(folder) / name).lstat().st_blocks * 512
             except FileNotFoundError:  # a running server deletes files too
                 continue
     return total

@@ -143,7 +143,7 @@ class Stack:
         if found:
             state = State.RUNNING if server.answers() else State.STARTING
         return ServerStatus(
-            server.name, f"{server.address}:{server.port}", state, found and found.pid,
+            server.name, f"{server.address}:{server.port}", state, found.pid if found else None,
             self._lock[server.distribution].version, process.memory(found) if found else 0, disk_usage(server.data),
         )  # fmt: skip
 
