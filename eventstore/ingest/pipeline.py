@@ -61,11 +61,14 @@ class Pipeline:
             KafkaError: a reject could not be written to the dead-letter topic.
         """
         sorted_ = self.sort(chunk)
-        async with asyncio.TaskGroup() as steps:
-            for cluster, rows in sorted_.rows.items():
-                steps.create_task(self.store(cluster, rows))
-            if sorted_.rejects:
-                steps.create_task(self.dead_letter(sorted_.rejects))
+        try:
+            async with asyncio.TaskGroup() as steps:
+                for cluster, rows in sorted_.rows.items():
+                    steps.create_task(self.store(cluster, rows))
+                if sorted_.rejects:
+                    steps.create_task(self.dead_letter(sorted_.rejects))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures  # one is enough to end the worker, and says more than a group
         for tier, count in sorted_.expired.items():
             metrics.EXPIRED.labels(tier).inc(count)
         metrics.CONSUMED.inc(len(chunk))

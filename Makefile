@@ -1,0 +1,48 @@
+# `make demo` and `make test` need Python >= 3.11 and make; everything else they fetch, pinned and verified.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test test-fast check format lock clean
+
+help: ## what there is to do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+$(READY): deploy/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "expected Python >= 3.11, got %d.%d: call make PYTHON=python3.12, say" % sys.version_info[:2])'
+	@echo "Installing the pinned packages into $(VENV) (about a minute the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## the main job on the embedded stack: servers, 39,244 real events, a timeline
+	@$(BIN)/eventstore demo up
+
+demo-down: $(READY) ## end the demo's servers and delete its data
+	@$(BIN)/eventstore demo down
+
+test: $(READY) ## all tests but the long fault suite, on real servers
+	$(BIN)/pytest -m "not chaos" --cov --cov-report=term:skip-covered $(ARGS)
+
+test-fast: $(READY) ## the tests that need no servers
+	$(BIN)/pytest -m "unit or properties" $(ARGS)
+
+check: $(READY) ## static checks: ruff, mypy --strict, Import Linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## resolve the dependencies anew (needs uv); versions and hashes only, no addresses
+	uv pip compile pyproject.toml --extra local --group dev --universal --generate-hashes --python-version 3.11 \
+		--upgrade --no-header --no-annotate --no-emit-index-url --quiet --output-file deploy/requirements.lock
+
+clean: ## delete what was installed and cached here, but no data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,39 @@
+"""`eventstore worker`: ingest events."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from eventstore.config import load_settings
+from eventstore.logs import setup_logging
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(rich_help_panel="Run")
+    def worker(
+        processes: Annotated[
+            int,
+            typer.Option(min=1, help="Worker processes on this host, each a group member, restarted with back-off."),
+        ] = 1,
+    ) -> None:
+        """Ingest events: Kafka to the cluster of each tenant's retention tier.
+
+        Runs until SIGTERM or Ctrl-C, then finishes what it has begun within a bounded time and commits. Exits with 1,
+        without committing anything unfinished, on what it cannot handle: whoever supervises it starts it again.
+        SIGHUP reloads the tenant registry.
+
+        Examples:
+
+            eventstore worker
+
+            eventstore worker --processes 4
+
+            EVENTSTORE_WORKER__GROUP=shadow eventstore worker
+        """
+        # Faust, the drivers and uvloop load only here: the other commands start quickly without them
+        from workers import ingest, supervisor  # noqa: PLC0415
+
+        settings = load_settings()
+        setup_logging(settings.log)
+        sys.exit(ingest.main(settings) if processes == 1 else supervisor.Supervisor(settings, processes).run())

@@ -1,0 +1,267 @@
+"""A group member on a real Kafka: what is handed out, committed, given back, and refused."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from eventstore.config import GroupProtocol, KafkaSettings, WorkerSettings
+from eventstore.errors import KafkaError, PermanentKafkaError
+from eventstore.stream.chunk import Chunk
+from eventstore.stream.consumer import ChunkConsumer, ConsumerPolicy, Place
+from eventstore.stream.group import group_config
+from tests.conftest import RunningStack
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+POLICY = ConsumerPolicy(chunk_records=50, commit_seconds=0.1, drain_seconds=2.0)
+
+
+class Log:
+    """One topic and one group of a test."""
+
+    def __init__(self, stack: RunningStack, partitions: int, protocol: GroupProtocol) -> None:
+        self.kafka = KafkaSettings(bootstrap_servers=stack.bootstrap_servers)
+        self.topic = f"consumer-{uuid4().hex[:12]}"
+        self.worker = WorkerSettings(group=f"group-{self.topic}", group_protocol=protocol)
+        self.partitions = partitions
+        self.admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
+        self.admin.create_topics([NewTopic(self.topic, partitions, 1)])[self.topic].result(30)
+
+    def fill(self, records: int, size: int = 10) -> None:
+        producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers})
+        for number in range(records):
+            producer.produce(self.topic, f"{number}".encode().rjust(size), partition=number % self.partitions)
+        assert producer.flush(30) == 0
+
+    def committed(self) -> dict[int, int]:
+        """Committed offset by partition; partitions without one are left out."""
+        asker = Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": self.worker.group})
+        try:
+            places = [TopicPartition(self.topic, p) for p in range(self.partitions)]
+            return {tp.partition: tp.offset for tp in asker.committed(places, timeout=30) if tp.offset >= 0}
+        finally:
+            asker.close()
+
+    def drop_before(self, offset: int) -> None:
+        place = TopicPartition(self.topic, 0, offset)
+        self.admin.delete_records([place])[place].result(30)
+
+
+class Recorder:
+    """A member that records what it was handed; by default it finishes nothing."""
+
+    def __init__(self, log: Log, policy: ConsumerPolicy = POLICY) -> None:
+        self.errors: list[KafkaError] = []
+        self.assignments: list[frozenset[Place]] = []
+        self.chunks: list[Chunk] = []
+        self.consumer = ChunkConsumer(
+            group_config(log.kafka, log.worker), policy, on_assignment=self._assigned, on_fatal=self.errors.append
+        )
+        self._topic = log.topic
+        self._taking: asyncio.Task[None] | None = None
+
+    async def _assigned(self, places: frozenset[Place]) -> None:
+        self.assignments.append(places)
+
+    def start(self, on_chunk: Callable[[Chunk], None] = lambda _: None) -> None:
+        self.consumer.start([self._topic])
+        self._taking = asyncio.create_task(self._take(on_chunk))
+
+    async def _take(self, on_chunk: Callable[[Chunk], None]) -> None:
+        while True:
+            chunk = await self.consumer.next()
+            if chunk.claim():
+                self.chunks.append(chunk)
+                on_chunk(chunk)
+
+    @property
+    def values(self) -> list[int]:
+        return [int(value or b"-1") for chunk in self.chunks for value in chunk.values()]
+
+    async def stop(self) -> None:
+        await self.consumer.stop()
+        self.forget()
+
+    async def vanish(self) -> None:
+        """As if killed, but for leaving the group: nothing is finished, nothing is drained."""
+        await self.consumer.abort()
+        self.forget()
+
+    def forget(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+
+
+@pytest.fixture(params=list(GroupProtocol), ids=str)
+def protocol(request: pytest.FixtureRequest) -> GroupProtocol:
+    found: GroupProtocol = request.param
+    return found
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+def test_a_new_group_reads_everything_and_commits_it(stack: RunningStack, protocol: GroupProtocol) -> None:
+    log = Log(stack, partitions=3, protocol=protocol)
+    log.fill(600)
+
+    async def scenario() -> None:
+        member = Recorder(log)
+        member.start(Chunk.finish)
+        await eventually(lambda: len(member.values) >= 600, "all records")
+        assert sorted(member.values) == list(range(600))
+        await eventually(lambda: log.committed() == {0: 200, 1: 200, 2: 200}, "commits while running")
+        await member.stop()
+        assert member.errors == []
+
+    run(scenario())
+
+
+def test_an_unfinished_chunk_holds_the_commit_and_comes_again(stack: RunningStack, protocol: GroupProtocol) -> None:
+    log = Log(stack, partitions=1, protocol=protocol)
+    log.fill(500)
+
+    async def scenario() -> None:
+        first = Recorder(log)
+        first.start()
+        await eventually(lambda: len(first.values) >= 500, "all records")
+        stuck = first.chunks[3]
+        for chunk in first.chunks:
+            if chunk is not stuck:
+                chunk.finish()
+        await first.stop()
+        assert log.committed() == {0: stuck.first}
+        second = Recorder(log)
+        second.start(Chunk.finish)
+        await eventually(lambda: len(second.values) >= 500 - stuck.first, "the rest again")
+        await second.stop()
+        assert second.values == list(range(stuck.first, 500))
+        assert log.committed() == {0: 500}
+
+    run(scenario())
+
+
+def test_a_member_that_joins_and_one_that_vanishes_lose_nothing(stack: RunningStack, protocol: GroupProtocol) -> None:
+    log = Log(stack, partitions=4, protocol=protocol)
+    log.fill(4_000)
+
+    async def scenario() -> None:
+        policy = replace(POLICY, in_flight_records=200)
+        first, second, third = Recorder(log, policy), Recorder(log, policy), Recorder(log, policy)
+        finished: list[int] = []
+
+        def finish_soon(chunk: Chunk) -> None:
+            def done() -> None:
+                finished.extend(int(value or b"-1") for value in chunk.values())
+                chunk.finish()
+
+            asyncio.get_running_loop().call_later(0.02, done)
+
+        first.start(finish_soon)
+        await eventually(lambda: len(finished) > 200, "the first member's work")
+        second.start(finish_soon)
+        await eventually(lambda: len(second.consumer.assignment) > 0, "partitions for the second member")
+        await first.vanish()
+        third.start(finish_soon)
+        await eventually(lambda: set(finished) >= set(range(4_000)), "every record finished by somebody")
+        await second.stop()
+        await third.stop()
+        assert sum(log.committed().values()) == 4_000
+        assert first.errors + second.errors + third.errors == []
+
+    run(scenario())
+
+
+def test_what_finishes_after_a_revocation_commits_nothing(stack: RunningStack) -> None:
+    log = Log(stack, partitions=2, protocol=GroupProtocol.CLASSIC)
+    log.fill(200)
+
+    async def scenario() -> None:
+        slow = Recorder(log, replace(POLICY, drain_seconds=0.2))
+        slow.start()
+        await eventually(lambda: len(slow.values) >= 200, "all records")
+        other = Recorder(log)
+        other.start()
+        await eventually(lambda: len(slow.consumer.assignment) == 1, "a partition taken from the slow member")
+        (kept,) = slow.consumer.assignment
+        lost = 1 - kept.partition
+        for chunk in slow.chunks:
+            if chunk.partition == lost:
+                chunk.finish()
+        await slow.stop()
+        assert lost not in log.committed()
+        await eventually(lambda: len(other.values) >= 100, "the lost partition's records at the other member")
+        await other.stop()
+
+    run(scenario())
+
+
+def test_no_more_is_taken_than_the_credit_allows_and_the_rest_follows(stack: RunningStack) -> None:
+    log = Log(stack, partitions=2, protocol=GroupProtocol.CLASSIC)
+    log.fill(2_000, size=1_000)
+
+    async def scenario() -> None:
+        member = Recorder(log, replace(POLICY, in_flight_bytes=100_000))
+        member.start()
+        await eventually(lambda: member.consumer._paused, "a pause: nothing is finished")
+        assert sum(chunk.size for chunk in member.chunks) < 100_000 + POLICY.chunk_records * 1_000
+        taken = list(member.chunks)
+        member.forget()
+        for chunk in taken:
+            chunk.finish()
+        rest: list[int] = []
+        while len(rest) + sum(map(len, taken)) < 2_000:
+            chunk = await asyncio.wait_for(member.consumer.next(), 30)
+            rest += [int(value or b"-1") for value in chunk.values()]
+            chunk.finish()
+        assert sorted(rest + [int(v or b"-1") for c in taken for v in c.values()]) == list(range(2_000))
+        await member.stop()
+
+    run(scenario())
+
+
+def test_an_offset_the_topic_no_longer_holds_stops_the_worker(stack: RunningStack) -> None:
+    log = Log(stack, partitions=1, protocol=GroupProtocol.CLASSIC)
+    log.fill(300)
+
+    async def scenario() -> None:
+        first = Recorder(log, replace(POLICY, in_flight_records=50))
+        first.start()
+        await eventually(lambda: bool(first.chunks), "a chunk")
+        first.chunks[0].finish()
+        await first.stop()
+        (behind,) = log.committed().values()
+        assert behind < 200
+        log.drop_before(200)
+        second = Recorder(log)
+        second.start()
+        await eventually(lambda: bool(second.errors), "a refusal")
+        await second.vanish()
+        (error,) = second.errors
+        assert isinstance(error, PermanentKafkaError)
+        assert "holds only offsets 200 to 299" in str(error)
+        assert second.chunks == []
+        assert log.committed() == {0: behind}
+
+    run(scenario())
+
+
+def test_an_unknown_topic_is_refused_by_name(stack: RunningStack) -> None:
+    log = Log(stack, partitions=1, protocol=GroupProtocol.CLASSIC)
+    log.topic = "no-such-topic"
+
+    async def scenario() -> None:
+        member = Recorder(log)
+        with pytest.raises(PermanentKafkaError, match="no-such-topic.*eventstore topics apply"):
+            member.start()
+        await member.vanish()
+
+    run(scenario())

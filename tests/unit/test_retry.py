@@ -1,0 +1,71 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
+from eventstore.events.row import Batch, Row
+from eventstore.ingest.retry import RetryPolicy, write_until_stored
+from eventstore.store.writer import Failure
+
+pytestmark = pytest.mark.unit
+
+QUICK = RetryPolicy(base_seconds=0.0001, most_seconds=0.001, deadline_seconds=10)
+
+
+def batch(uid: str) -> Batch:
+    return [Row(uid, "shop", 1, 1, bytes(16), "seen", b"{}", b"{}", 1000, None)]
+
+
+class Cluster:
+    """A writer that fails as it is told and remembers what it stored."""
+
+    cluster = "es15"
+
+    def __init__(self, *failing: dict[str, StoreError]) -> None:
+        self.failing = list(failing)
+        self.stored: list[str] = []
+
+    async def write(self, batches: Sequence[Batch]) -> list[Failure]:
+        errors = self.failing.pop(0) if self.failing else {}
+        self.stored += [b[0].uid for b in batches if b[0].uid not in errors]
+        return [Failure(b, errors[b[0].uid]) for b in batches if b[0].uid in errors]
+
+    async def close(self) -> None: ...
+
+
+def write(cluster: Cluster, uids: str, clock: Sequence[float] = ()) -> None:
+    ticks = iter(clock)
+    asyncio.run(
+        write_until_stored(
+            cluster, [batch(uid) for uid in uids], QUICK, monotonic=lambda: next(ticks, 0.0), chance=lambda: 0.5
+        )
+    )
+
+
+def test_only_the_failed_batches_are_written_again() -> None:
+    overloaded = TransientStoreError("overloaded")
+    cluster = Cluster({"a": overloaded, "b": overloaded}, {"b": overloaded})
+    write(cluster, "abc")
+    assert cluster.stored == ["c", "a", "b"]
+
+
+def test_a_permanent_failure_is_not_tried_again() -> None:
+    cluster = Cluster({"a": TransientStoreError("busy"), "b": PermanentStoreError("no such column")})
+    with pytest.raises(PermanentStoreError, match="no such column"):
+        write(cluster, "ab")
+    assert cluster.stored == []
+
+
+def test_failing_beyond_the_deadline_ends_the_attempt() -> None:
+    gone: dict[str, StoreError] = {"a": TransientStoreError("gone")}
+    cluster = Cluster(*[gone] * 3)
+    with pytest.raises(TransientStoreError, match="gone"):
+        write(cluster, "a", clock=[0.0, 5.0, 10.0])
+    assert len(cluster.failing) == 1
+
+
+def test_the_delay_doubles_up_to_its_cap_and_is_jittered_over_its_whole_range() -> None:
+    policy = RetryPolicy(base_seconds=0.1, most_seconds=1.0)
+    assert [policy.delay(n, 1.0) for n in (1, 2, 3, 4, 5, 5_000)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert policy.delay(4, 0.0) == 0.0
