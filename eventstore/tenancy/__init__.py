@@ -1,16 +1,20 @@
 """Who the tenants are and where their events live. Pure: no input or output, no clock."""
 
 from eventstore.tenancy.buckets import Bucket, BucketHistory, BucketStrategy
-from eventstore.tenancy.model import Cluster, Credentials, Registry, Tenant, Tier, TlsFiles
+from eventstore.tenancy.durations import format_duration, parse_duration
+from eventstore.tenancy.model import Cluster, Compaction, Credentials, Registry, Tenant, Tier, TlsFiles
 
 __all__ = [
     "Bucket",
     "BucketHistory",
     "BucketStrategy",
     "Cluster",
+    "Compaction",
     "Credentials",
     "Registry",
     "Tenant",
     "Tier",
     "TlsFiles",
+    "format_duration",
+    "parse_duration",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from eventstore.events import CompiledSchema
@@ -38,6 +39,13 @@ class Cluster:
     credentials: Credentials | None = None
 
 
+class Compaction(StrEnum):
+    TIME_WINDOW = "time_window"
+    """Files of one time window expire and are dropped together: the cheapest, if data arrive about in order."""
+    INCREMENTAL = "incremental"
+    """For tiers where much data is late: rows of mixed age are merged all the time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tier:
     """One retention on one cluster. A dedicated cluster is a tier of its own, of the cluster's name."""
@@ -46,6 +54,7 @@ class Tier:
     retention_seconds: int
     cluster: Cluster
     buckets: BucketHistory
+    compaction: Compaction = Compaction.TIME_WINDOW
 
 
 @dataclass(frozen=True, slots=True)
