@@ -1,12 +1,14 @@
 """JSON Schemas for the `properties` of an event."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import jsonschema_rs
 import orjson
 
 from eventstore.events.reject import Reason, Rejected
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 class SchemaInvalidError(ValueError):
@@ -43,8 +45,15 @@ def compile_schema(document: dict[str, Any] | bool) -> CompiledSchema:  # noqa: 
     Raises:
         SchemaInvalidError: what is wrong with the document.
     """
+    if isinstance(document, dict) and document.get("$schema", DIALECT) != DIALECT:
+        raise SchemaInvalidError(f"expected the dialect {DIALECT}, got {document['$schema']!r}")
     try:
         jsonschema_rs.meta.validate(document)
-        return RustSchema(jsonschema_rs.Draft202012Validator(document))
+        return RustSchema(jsonschema_rs.Draft202012Validator(document, retriever=_fetch_nothing))
     except (jsonschema_rs.ValidationError, ValueError) as error:
         raise SchemaInvalidError(str(error).partition("\n")[0]) from error
+
+
+def _fetch_nothing(uri: str) -> NoReturn:
+    """By default the library fetches a `$ref` over HTTP: a schema must not make a worker call other hosts."""
+    raise LookupError(f"{uri} is outside the document")

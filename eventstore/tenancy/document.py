@@ -15,7 +15,7 @@ import orjson
 from eventstore.errors import RegistryError
 from eventstore.events import CompiledSchema, SchemaInvalidError, compile_schema
 from eventstore.tenancy.model import Cluster, Registry, Tenant, Tier
-from eventstore.tenancy.nodes import Node, parse_nodes
+from eventstore.tenancy.nodes import Node, Section, parse_nodes
 from eventstore.tenancy.reading import DocumentReader
 from eventstore.tenancy.sections import LINE, SectionReader
 
@@ -143,7 +143,8 @@ class _Document:
 
     def _home(self, node: Node, fields: Mapping[str, Node]) -> Tier | None:
         if ("tier" in fields) == ("cluster" in fields):
-            self.reader.complain(node, "expected exactly one of the keys 'tier' and 'cluster'")
+            if isinstance(node, Section):
+                self.reader.complain(node, "expected exactly one of the keys 'tier' and 'cluster'")
             return None
         if "tier" in fields:
             return self.tiers.get(self._reference(fields, "tier", self.tier_names, "tiers") or "")

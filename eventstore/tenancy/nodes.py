@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import yaml
+from msgspec import Struct
 
 from eventstore.errors import Problem
 
@@ -17,16 +18,14 @@ ROOT: Final = "document"
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     path: str
     """Where it stands: `tiers.t30.buckets[1]`."""
     line: int
     """Where it, or the key that names it, begins; the first line is 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar(Node):
+class Scalar(Node, frozen=True):
     text: str
     quoted: bool
 
@@ -35,13 +34,11 @@ class Scalar(Node):
         return not self.quoted and self.text in _NULLS
 
 
-@dataclass(frozen=True, slots=True)
-class Items(Node):
+class Items(Node, frozen=True):
     items: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Section(Node):
+class Section(Node, frozen=True):
     entries: dict[str, Node]
 
 
