@@ -88,10 +88,10 @@ class Timeline:
                 for event in rows:
                     yield event
 
-    async def latest(self, tenant: str, uid: str, event: str) -> StoredEvent | None:
-        """The user's newest event of this name: the last product viewed, say."""
-        page = await self.page(TimelineQuery(tenant, uid, event=event), limit=1)
-        return page.events[0] if page.events else None
+    async def latest(self, query: TimelineQuery) -> StoredEvent | None:
+        """The newest event of the question: with `event`, the last product viewed, say."""
+        newest = await self.page(query, limit=1)
+        return newest.events[0] if newest.events else None
 
     async def count(self, query: TimelineQuery) -> int:
         """How many events the question has; the servers count, no row is fetched."""

@@ -157,8 +157,8 @@ def test_the_latest_event_of_a_name_is_found_behind_newer_ones_of_other_names() 
     wanted = stored(NOW_MS - 20 * DAY_MS, 1, "added_to_cart")
     store = holding(wanted, stored(NOW_MS - 25 * DAY_MS, 2, "added_to_cart"), *one_a_day(5))
 
-    assert asyncio.run(timeline(store).latest("shop", "u1", "added_to_cart")) == wanted
-    assert asyncio.run(timeline(store).latest("shop", "u1", "signed_up")) is None
+    assert asyncio.run(timeline(store).latest(TimelineQuery("shop", "u1", event="added_to_cart"))) == wanted
+    assert asyncio.run(timeline(store).latest(TimelineQuery("shop", "u1", event="signed_up"))) is None
 
 
 def test_counting_covers_the_range_and_the_filter() -> None:
