@@ -29,7 +29,7 @@ _DATACENTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _ENVIRONMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COMPACTION: Final = re.compile("|".join(Compaction))
-LINE: Final = re.compile(r"[^\0\n]+")
+LINE: Final = re.compile(r"[^\0\n\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
