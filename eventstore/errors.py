@@ -15,6 +15,7 @@
      ├── KafkaError                  a Kafka cluster
      │    ├── TransientKafkaError    gone or busy: the same call may succeed later
      │    └── PermanentKafkaError    unknown topic, access refused: retrying cannot help
+     ├── InputError                  a file given to a command cannot be read to its end
      └── LocalStackError             the embedded servers could not be fetched, started or stopped
 
 A record that breaks a rule is not an error but a value: `eventstore.events.Rejected`.
@@ -104,6 +105,10 @@ class TransientKafkaError(KafkaError):
 
 
 class PermanentKafkaError(KafkaError):
+    pass
+
+
+class InputError(EventstoreError):
     pass
 
 

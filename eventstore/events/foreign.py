@@ -40,7 +40,7 @@ class EnvelopeMapping:
     uid: str | Constant = "uid"
     event: str | Constant = "event"
     timestamp: str = "timestamp"
-    message_id: str | None = None
+    message_id: str = "message_id"
     properties: str | None = None
     """An object; None for everything that is not mapped. (A field taken out of an object leaves that object whole.)"""
     tenant_strip: str = ""
@@ -58,7 +58,7 @@ class EnvelopeMapping:
             return Rejected(Reason.MALFORMED, "nested too deeply to be read")
 
     def _event(self, fields: dict[str, msgspec.Raw]) -> Event:
-        message_id = find(fields, self.message_id) if self.message_id else None
+        message_id = find(fields, self.message_id)
         return Event(
             tenant=_text(fields, "tenant", self.tenant).strip(self.tenant_strip),
             uid=_text(fields, "uid", self.uid),
@@ -97,7 +97,7 @@ def _text(fields: Mapping[str, msgspec.Raw], name: str, source: str | Constant) 
     return _text_of(name, source, raw)
 
 
-def _text_of(name: str, path: str | None, raw: msgspec.Raw) -> str:
+def _text_of(name: str, path: str, raw: msgspec.Raw) -> str:
     value: Any = _value(raw)
     if isinstance(value, str):
         return value

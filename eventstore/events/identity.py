@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple
-from uuid import UUID
 
 UUID_TEXT_LENGTH = 36
 _HYPHENS = (8, 13, 18, 23)
@@ -46,7 +45,8 @@ def uuid_bytes(text: str) -> bytes | None:
 
 def derived_message_id(record: bytes, position: int) -> str:
     """A `message_id` for a record whose source gives none: the same for the same bytes at the same place of a file."""
-    return str(UUID(bytes=_hashed(b"record", str(position), record)))
+    digits = _hashed(b"record", str(position), record).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _hashed(kind: bytes, *parts: str | bytes) -> bytes:

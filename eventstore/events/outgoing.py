@@ -40,16 +40,21 @@ class Preparation:
     """Added to every event time."""
     max_future_micros: int = DAY_MICROS
 
+    def event_micros(self, record: bytes) -> int | Rejected:
+        """The event time of a record, unshifted: enough to find the newest of a source."""
+        event = self._event(record)
+        return event if isinstance(event, Rejected) else self._micros(event)
+
     def prepare(self, record: bytes, position: int) -> Outgoing | Rejected:
         """The record at this place of its source, ready to publish; never raises.
 
         An envelope that needs no change is published as the bytes it came in. One without a `message_id` gets one from
         its bytes and place, so that publishing the same file again makes the same rows.
         """
-        event = decode(record) if self.mapping is None else self.mapping.event_of(record)
+        event = self._event(record)
         if isinstance(event, Rejected):
             return event
-        micros = event_micros(event, self.now_micros - self.shift_micros, self.max_future_micros)
+        micros = self._micros(event)
         if isinstance(micros, Rejected):
             return micros
         micros += self.shift_micros
@@ -58,6 +63,12 @@ class Preparation:
         if self.mapping is None and event.message_id and not self.shift_micros:
             return check_limits(event) or Outgoing(record_key(event), record, micros)
         return _rebuilt(event, micros, event.message_id or derived_message_id(record, position))
+
+    def _event(self, record: bytes) -> Event | Rejected:
+        return decode(record) if self.mapping is None else self.mapping.event_of(record)
+
+    def _micros(self, event: Event) -> int | Rejected:
+        return event_micros(event, self.now_micros - self.shift_micros, self.max_future_micros)
 
 
 def _rebuilt(event: Event, micros: int, message_id: str) -> Outgoing | Rejected:

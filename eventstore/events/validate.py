@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from eventstore.events.envelope import Event, record_key
+from eventstore.events.envelope import NO_CONTEXT, Event, record_key
 from eventstore.events.reject import Reason, Rejected
 
 MAX_UID_BYTES = 256
@@ -26,18 +26,16 @@ def check_limits(event: Event) -> Rejected | None:
         _check_text("uid", event.uid, MAX_UID_BYTES)
         or _check_text("event", event.event, MAX_EVENT_NAME_BYTES)
         or (_check_text("message_id", event.message_id, MAX_MESSAGE_ID_BYTES) if event.message_id else None)
-        or _check_object("properties", bytes(event.properties))
-        or _check_object("context", bytes(event.context))
+        or (_check_object("properties", bytes(event.properties)) if event.properties is not NO_CONTEXT else None)
+        or (_check_object("context", bytes(event.context)) if event.context is not NO_CONTEXT else None)
     )
 
 
 def _check_text(name: str, text: str, most: int) -> Rejected | None:
-    if not text:
-        return Rejected(Reason.LIMIT, f"{name}: expected 1 to {most} bytes, got an empty string")
-    # a character is at most 4 bytes: short texts need no encoding to be measured
-    if len(text) * 4 > most and len(text.encode()) > most:
-        return Rejected(Reason.LIMIT, f"{name}: expected at most {most} bytes, got {len(text.encode())}")
-    if not text.isprintable() and "\0" in text:
+    size = len(text) if text.isascii() else len(text.encode())
+    if not 0 < size <= most:
+        return Rejected(Reason.LIMIT, f"{name}: expected 1 to {most} bytes, got {size}")
+    if "\0" in text:
         return Rejected(Reason.LIMIT, f"{name}: expected text without NUL characters")
     return None
 

@@ -14,6 +14,9 @@ Client = TypeVar("Client")
 MAX_RECORD_BYTES = 16 * 2**20
 """Largest record that a producer of ours hands to a broker."""
 
+_log = logging.getLogger("librdkafka")
+_log.addHandler(logging.NullHandler())  # commands that set up no logging show errors, not the client's retries
+
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
     """The base properties of a consumer, producer or admin client, by librdkafka's names.
@@ -33,7 +36,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": "eventstore",
         # else librdkafka writes lines of its own format to standard error
-        "logger": logging.getLogger("librdkafka"),
+        "logger": _log,
         **{name: value for name, value in named.items() if value is not None},
         **settings.options,
     }

@@ -12,6 +12,8 @@ from eventstore.stream.failures import kafka_error, mapped
 
 FULL_QUEUE_WAIT = 0.1
 """Seconds that one poll waits for room in the queue; confirmations that come in earlier end it."""
+POLL_EVERY = 100
+"""Records between two looks at the confirmations: each look costs as much as handing a record over."""
 
 
 class RecordProducer:
@@ -53,7 +55,8 @@ class RecordProducer:
             except BufferError:
                 self._client.poll(FULL_QUEUE_WAIT)
         self.published += 1
-        self._client.poll(0)
+        if self.published % POLL_EVERY == 0:
+            self._client.poll(0)
 
     def confirm(self) -> None:
         """Wait until Kafka has confirmed everything published so far.
