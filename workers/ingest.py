@@ -17,9 +17,10 @@ from eventstore.config import Settings
 from eventstore.errors import ExitCode
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.grouping import BatchLimit
+from eventstore.ingest.meter import Meter
 from eventstore.ingest.pipeline import Pipeline
 from eventstore.ingest.retry import RetryPolicy
-from eventstore.ingest.writers import Writers
+from eventstore.ingest.routes import Routes
 from eventstore.registry import RegistryFile
 from eventstore.store.driver_writer import DriverWriter
 from eventstore.store.session import connect
@@ -54,35 +55,41 @@ def main(settings: Settings) -> ExitCode:
 class IngestWorker:
     settings: Settings
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    meter: Meter = field(default_factory=Meter)
 
     async def run(self) -> ExitCode:
         async with AsyncExitStack() as stack:
             registry = RegistryFile(self.settings.registry)
-            writers = Writers(self._connect)
-            stack.push_async_callback(writers.close)
-            await writers.prepare(registry.current)
+            routes = Routes(self._connect)
+            stack.push_async_callback(routes.close)
+            await routes.follow(registry.current)
             dead_letters = await stack.enter_async_context(
                 DeadLetterProducer(self.settings.kafka, self.settings.producer, self.settings.topics.dead_letters)
             )
-            app = self.app(self.pipeline(registry, writers, dead_letters))
+            app = self.app(self.pipeline(routes, dead_letters))
             self._listen_to_signals()
             self._announce(registry.current)
             async with asyncio.TaskGroup() as background:
-                watching = background.create_task(registry.watch(before=writers.prepare))
+
+                def follow(edited: Registry) -> None:
+                    background.create_task(routes.follow_or_stay(edited))
+
+                registry.subscribe(follow)
+                watching = background.create_task(registry.watch())
                 guarding = background.create_task(self._stop_with_supervisor())
                 await self._run_app(app)
                 watching.cancel()
                 guarding.cancel()
         if app.failure is not None:
             raise app.failure
-        log.info("worker stopped")
+        log.info("worker stopped", **self.meter.figures())
         return ExitCode.DONE
 
-    def pipeline(self, registry: RegistryFile, writers: Writers, dead_letters: DeadLetterProducer) -> Pipeline:
+    def pipeline(self, routes: Routes, dead_letters: DeadLetterProducer) -> Pipeline:
         writer, worker = self.settings.writer, self.settings.worker
         return Pipeline(
-            registry=lambda: registry.current,
-            writer=writers.__getitem__,
+            registry=lambda: routes.registry,
+            writer=routes.writer,
             dead_letters=dead_letters,
             clock=lambda: time.time_ns() // 1_000,
             rules=ClockRules(worker.max_future, worker.late_after),
@@ -100,8 +107,10 @@ class IngestWorker:
 
         async def ingest(chunk: Chunk) -> None:
             try:
+                self.meter.begin()
                 await pipeline.run(chunk)
                 chunk.finish()
+                self.meter.end(len(chunk))
             except Exception as error:  # noqa: BLE001 — whatever it is, the chunk is not finished and the worker must end
                 app.fail(error)
             finally:
@@ -131,7 +140,7 @@ class IngestWorker:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         stopping = asyncio.ensure_future(self.stop.wait())
-        crashed = asyncio.ensure_future(app.crashed_event.wait())
+        crashed = asyncio.ensure_future(app.failed.wait())
         await asyncio.wait((stopping, crashed), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         crashed.cancel()

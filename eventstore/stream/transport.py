@@ -9,6 +9,7 @@ Faust stays the frame (app, agents, lifecycle, timers). What it would do with of
 * tables: changelog recovery assumes Faust's own consumer, so `ChunkApp` has none.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -186,6 +187,7 @@ class ChunkApp(faust.App):
         self.kafka_config = kafka_config
         self.consumer_policy = policy
         self.failure: BaseException | None = None
+        self.failed = asyncio.Event()
         super().__init__(
             name,
             broker=f"eventstore://{kafka_config['bootstrap.servers'].split(',')[0]}",
@@ -204,9 +206,18 @@ class ChunkApp(faust.App):
 
     def fail(self, error: BaseException) -> None:
         """End the app: nothing unfinished is committed, and the process must exit non-zero."""
-        if self.failure is None:
-            self.failure = error
         self._crash(error)
+
+    def _crash(self, reason: BaseException) -> None:
+        """Whatever service fails, ours or Faust's, ends up here."""
+        if self.failure is None:
+            self.failure = reason
+        self.failed.set()
+        super()._crash(reason)
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:  # noqa: ARG002 — Faust's signature
+        """Faust would start the agent again, without the events it had taken."""
+        self.fail(exc)
 
     async def on_start(self) -> None:
         await super().on_start()
