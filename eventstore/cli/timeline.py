@@ -53,8 +53,8 @@ def duration(text: str) -> int:
 
 
 def timeline(
-    tenant: Annotated[str, typer.Argument(help="The tenant's name in the registry.")],
-    uid: Annotated[str, typer.Argument(help="The user's id, as its producers send it.")],
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name in the registry.")],
+    uid: Annotated[str, typer.Argument(metavar="UID", help="The user's id, as its producers send it.")],
     *,
     last: Annotated[
         int | None,

@@ -1,0 +1,223 @@
+"""What a TimelineStore promises, held against the one in memory and the one over CQL."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+from uuid import UUID, uuid1, uuid4
+
+import msgspec
+import pytest
+from cassandra.cluster import Session
+
+from eventstore.config import ReaderSettings
+from eventstore.events.stored import LOWEST_EID, Position, Slice, StoredEvent
+from eventstore.registry import load_registry
+from eventstore.store.reader import EventReader
+from eventstore.store.schema import apply_schema
+from eventstore.store.session import close, connect
+from eventstore.tenancy import Cluster, Tenant, Tier
+from eventstore.tenancy.buckets import history
+from eventstore.timeline import Timeline, TimelineQuery, TimelineStore
+from tests.builders import DAY_MS, HOUR_MS, NOW_MS, eid, registry, stored, tier
+from tests.stacks import RunningStack
+from tests.timeline_memory import MemoryStore, server_order
+
+pytestmark = pytest.mark.contract
+
+PAGE_ROWS = 7
+"""Few rows a page, so that small data show paging."""
+BID = 3
+FIRST = NOW_MS - HOUR_MS
+
+
+class Held(Protocol):
+    """A store under test and how a test puts rows into it; every test has a user of its own."""
+
+    @property
+    def store(self) -> TimelineStore: ...
+
+    def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None: ...
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+
+    def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None:
+        self.store.partitions[tenant, uid, bid].update((event.position, event) for event in events)
+
+
+class OverCql:
+    def __init__(self, cluster: Cluster, session: Session) -> None:
+        self.store = EventReader(cluster, session, ReaderSettings(page_rows=PAGE_ROWS, request_timeout=10.0))
+        self.session = session
+        self.prepared = session.prepare(
+            "INSERT INTO events (tenant, uid, bid, ts, eid, event, properties, context) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+
+    def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None:
+        for row in events:
+            texts = bytes(row.properties).decode(), bytes(row.context).decode()
+            self.session.execute(self.prepared, (tenant, uid, bid, row.timestamp, row.eid, row.event, *texts))
+
+
+@pytest.fixture(scope="module")
+def over_cql(stack: RunningStack) -> Iterator[OverCql]:
+    t30 = load_registry(stack.registry_path).tiers["t30"]
+    cluster = replace(t30.cluster, keyspace=f"timeline_{uuid4().hex[:12]}")
+    session = connect(cluster, request_timeout=20.0)
+    apply_schema(session, replace(t30, cluster=cluster))
+    yield OverCql(cluster, session)
+    session.execute(f"DROP KEYSPACE {cluster.keyspace}")
+    close(session)
+
+
+@pytest.fixture(params=["in_memory", pytest.param("over_cql", marks=pytest.mark.integration)])
+def held(request: pytest.FixtureRequest) -> Held:
+    made: Held = InMemory() if request.param == "in_memory" else request.getfixturevalue("over_cql")
+    return made
+
+
+@pytest.fixture
+def uid() -> str:
+    return f"user-{uuid4()}"
+
+
+def whole(uid: str, *, since: int = 0, before: Position | None = None) -> Slice:
+    return Slice("shop", uid, BID, since, before or Position(NOW_MS + DAY_MS))
+
+
+def read(held: Held, part: Slice, event: str | None = None, limit: int = PAGE_ROWS) -> list[StoredEvent]:
+    return asyncio.run(held.store.read(part, event, limit))
+
+
+def count(held: Held, part: Slice, event: str | None = None) -> int:
+    return asyncio.run(held.store.count(part, event))
+
+
+def one_by_one(held: Held, part: Slice, event: str | None) -> list[StoredEvent]:
+    found: list[StoredEvent] = []
+    while rows := read(held, part, event, 1):
+        found += rows
+        part = part.older_than(rows[-1].position)
+    return found
+
+
+def test_rows_come_newest_first_from_the_start_up_to_but_not_including_the_end(held: Held, uid: str) -> None:
+    events = [stored(FIRST + number, number) for number in range(10)]
+    held.insert("shop", uid, BID, events)
+
+    part = whole(uid, since=FIRST + 2, before=Position(FIRST + 6))
+    assert read(held, part) == [events[5], events[4], events[3], events[2]]
+    assert count(held, part) == 4
+
+
+def test_a_limit_gives_the_newest_and_fewer_rows_mean_the_end(held: Held, uid: str) -> None:
+    events = [stored(FIRST + number, number) for number in range(3 * PAGE_ROWS + 1)]
+    held.insert("shop", uid, BID, events)
+
+    assert read(held, whole(uid), limit=1) == events[-1:]
+    assert read(held, whole(uid), limit=20) == events[:-21:-1]
+    assert read(held, whole(uid), limit=100) == events[::-1]
+
+
+@pytest.mark.parametrize("event", [None, "product_viewed"])
+def test_reading_on_from_any_row_neither_skips_nor_repeats_within_a_millisecond(
+    held: Held, uid: str, event: str | None
+) -> None:
+    eids = [uuid1(), uuid1(), uuid4(), uuid4(), uuid4(), eid(1), eid(2), LOWEST_EID, UUID(int=2**128 - 1)]
+    events = [replace_eid(stored(moment), each) for moment in (FIRST, FIRST + 1) for each in eids]
+    held.insert("shop", uid, BID, events)
+
+    ordered = sorted(events, key=lambda row: server_order(row.position), reverse=True)
+    assert one_by_one(held, whole(uid), event) == ordered
+    assert read(held, whole(uid), event, 100) == ordered
+    for index, row in enumerate(ordered):
+        assert count(held, whole(uid, before=row.position), event) == len(ordered) - index - 1
+
+
+def test_the_lowest_eid_lies_inside_at_the_start_and_outside_at_the_end(held: Held, uid: str) -> None:
+    events = [replace_eid(stored(FIRST), LOWEST_EID), replace_eid(stored(FIRST + 1), LOWEST_EID)]
+    held.insert("shop", uid, BID, events)
+
+    assert read(held, whole(uid, since=FIRST, before=Position(FIRST + 1))) == events[:1]
+
+
+def test_a_filter_on_the_name_fills_the_limit_with_matches(held: Held, uid: str) -> None:
+    names = ["viewed"] * 20 + ["bought"] + ["viewed"] * 20 + ["bought"] * 2
+    events = [stored(FIRST + number // 3, number, name) for number, name in enumerate(names)]
+    held.insert("shop", uid, BID, events)
+
+    bought = [events[42], events[41], events[20]]
+    assert read(held, whole(uid), "bought", 2) == bought[:2]
+    assert read(held, whole(uid), "bought", 4) == bought
+    assert one_by_one(held, whole(uid), "bought") == bought
+    assert (count(held, whole(uid), "bought"), count(held, whole(uid), "sold")) == (3, 0)
+    assert count(held, whole(uid, before=bought[0].position), "bought") == 2
+
+
+def test_another_tenant_user_or_bucket_is_not_seen(held: Held, uid: str) -> None:
+    mine = stored(FIRST, 1)
+    held.insert("shop", uid, BID, [mine])
+    held.insert("forum", uid, BID, [stored(FIRST, 2)])
+    held.insert("shop", uid + "0", BID, [stored(FIRST, 3)])
+    held.insert("shop", uid, BID + 1, [stored(FIRST, 4)])
+
+    assert read(held, whole(uid)) == [mine]
+    assert count(held, whole(uid)) == 1
+
+
+def test_a_user_nobody_has_seen_has_no_rows(held: Held, uid: str) -> None:
+    assert read(held, whole(uid)) == []
+    assert read(held, whole(uid), "viewed") == []
+    assert count(held, whole(uid)) == 0
+
+
+def test_the_stored_json_comes_back_as_it_was_sent(held: Held, uid: str) -> None:
+    text = '{"price": 1.50, "n": 123456789012345678901234567890,\n "ö\\u00e4": ["😀"], "n": 2}'
+    event = StoredEvent(FIRST, eid(1), "gekauft ✓", msgspec.Raw(text.encode()), msgspec.Raw(b"{ }"))
+    held.insert("shop", uid, BID, [event])
+
+    [found] = read(held, whole(uid))
+    assert (bytes(found.properties).decode(), bytes(found.context), found.event) == (text, b"{ }", event.event)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_timeline_over_the_store_joins_its_pages_across_buckets_and_strategies(
+    held: Held, uid: str, seed: int
+) -> None:
+    dice = random.Random(seed)
+    buckets = history([(0, 6 * DAY_MS), (NOW_MS - 11 * DAY_MS, 2 * DAY_MS), (NOW_MS - 4 * DAY_MS, 5 * DAY_MS)])
+    moments = [NOW_MS - dice.randrange(15 * DAY_MS) // HOUR_MS * HOUR_MS for _ in range(60)]
+    events = [stored(moment, number, dice.choice(["a", "b"])) for number, moment in enumerate(moments)]
+    for event in events:
+        held.insert("shop", uid, buckets.bid(event.timestamp), [event])
+
+    for query in (TimelineQuery("shop", uid), TimelineQuery("shop", uid, event="a", start_ms=NOW_MS - 9 * DAY_MS)):
+        expected = [
+            row for row in events if row.timestamp >= (query.start_ms or 0) and query.event in (None, row.event)
+        ]
+        expected.sort(key=lambda row: row.position, reverse=True)
+        assert asyncio.run(paged(held.store, tier(days=30, buckets=buckets), query, dice.randrange(1, 20))) == expected
+
+
+async def paged(store: TimelineStore, on: Tier, query: TimelineQuery, limit: int) -> list[StoredEvent]:
+    class Everywhere:
+        async def of(self, cluster: Cluster) -> TimelineStore:
+            return store
+
+    known = registry(Tenant("shop", on))
+    timeline = Timeline(lambda: known, Everywhere(), lambda: NOW_MS, ReaderSettings(page_rows=PAGE_ROWS), DAY_MS)
+    page = await timeline.page(query, limit=limit)
+    found = list(page.events)
+    while page.next_cursor is not None:
+        page = await timeline.page(query, limit=limit, cursor=page.next_cursor)
+        found += page.events
+    assert await timeline.count(query) == len(found)
+    return found
+
+
+def replace_eid(event: StoredEvent, new: UUID) -> StoredEvent:
+    return msgspec.structs.replace(event, eid=new)
