@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from eventstore.errors import EventstoreError, RegistryError
 
@@ -28,13 +29,21 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table; a column whose name ends in `#` is right-aligned (the `#` is not shown)."""
+    """A table; a column whose name ends in `#` is right-aligned (the `#` is not shown).
+
+    Cells are plain text, whatever they hold; a `rich.text.Text` keeps its style.
+    """
     made = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         made.add_column(column.removesuffix("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
     for row in rows:
-        made.add_row(*map(str, row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
     return made
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out: what a producer wrote must not drive somebody's terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
 def progress() -> Progress:

@@ -12,7 +12,7 @@ import orjson
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from eventstore.cli.console import AsJson, err, out, print_json
+from eventstore.cli.console import AsJson, err, out, print_json, printable
 from eventstore.config import load_settings
 from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.events.foreign import Constant, EnvelopeMapping
@@ -236,9 +236,12 @@ def _report(load: Load, shifted_to: int | None, *, as_json: bool) -> None:
         f"{load.read:,} read, {confirmed:,} confirmed by Kafka in {load.producer.topic}, {load.refused:,} refused"
     )
     for refused in load.first_refused:
-        where = f"{refused.file}:{refused.position}"
-        err.print(f"  {where}: {refused.rejected.reason}: {refused.rejected.detail}", markup=False, soft_wrap=True)
+        text = f"  {refused.file}:{refused.position}: {refused.rejected.reason}: {refused.rejected.detail}"
+        err.print(printable(text), markup=False, soft_wrap=True)
     if load.refused > len(load.first_refused):
         err.print(f"  and {load.refused - len(load.first_refused):,} more; write them all with --refused FILE")
     if shifted:
-        out.print(f"the newest event is at {shifted}: to run this again without new rows, use --shift-to {shifted}")
+        out.print(
+            f"the newest event is at {shifted}: to run this again without new rows, use --shift-to {shifted}",
+            soft_wrap=True,
+        )

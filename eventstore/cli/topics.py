@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from eventstore.cli.console import AsJson, err, out, print_json, table
 from eventstore.config import load_settings
@@ -82,5 +83,8 @@ def _print(steps: list[Step], *, as_json: bool) -> None:
         out.print("All topics are as the settings want them.")
     else:
         styles = {Action.CREATE: "green", Action.RAISE: "green", Action.KEEP: "yellow", Action.REFUSE: "red"}
-        rows = ((s.topic, s.setting, s.found, s.wanted, f"[{styles[s.action]}]{s.action}[/]", s.why) for s in steps)
-        out.print(table("Topics", ("topic", "setting", "found", "wanted", "action", "why"), rows))
+        rows = ((s.topic, s.setting, s.found, s.wanted, Text(s.action, styles[s.action])) for s in steps)
+        out.print(table("Topics", ("topic", "setting", "found", "wanted", "action"), rows))
+        for step in steps:
+            if step.why:
+                out.print(f"{step.topic}: {step.setting}: {step.why}", markup=False, soft_wrap=True)

@@ -37,8 +37,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 def origin(headers: Iterable[tuple[str, bytes | None]] | None) -> Coordinates | None:
     """Where a replayed record first stood; None for all others, and for an origin that nobody of ours wrote."""
     for name, value in headers or ():
-        if name == ORIGIN and value is not None:
-            return parse_coordinates(value.decode(errors="replace"))
+        if name == ORIGIN and value is not None and (there := parse_coordinates(value.decode(errors="replace"))):
+            return there
     return None
 
 

@@ -26,7 +26,7 @@ class RecordProducer:
         self.confirmed = 0
         self.failed = 0
         self.confirmed_bytes = 0
-        self._failure: Any = None
+        self._failure: tuple[Any, str] | None = None
         # a little over the client's own limit: its report of a failure says more than ours
         self._patience = producer.delivery_timeout + 5.0
         self._client = open_client(Producer, producer_config(kafka, producer) | {"on_delivery": self._delivered})
@@ -49,7 +49,7 @@ class RecordProducer:
             self.confirm()
         while True:
             try:
-                with mapped(self._doing):
+                with mapped(f"publishing to {topic or self.topic}"):
                     self._client.produce(topic or self.topic, value, key, partition, headers=list(headers))
                 break
             except BufferError:
@@ -69,7 +69,8 @@ class RecordProducer:
             waiting = self._client.flush(self._patience)
         failure, self._failure = self._failure, None
         if failure is not None:
-            raise kafka_error(failure, self._doing)
+            error, topic = failure
+            raise kafka_error(error, f"publishing to {topic}")
         if waiting:
             raise TransientKafkaError(
                 f"{self._doing}: expected every confirmation within {self._patience:.0f} s, {waiting} are missing; "
@@ -87,4 +88,4 @@ class RecordProducer:
             return
         self.failed += 1
         if self._failure is None:
-            self._failure = error
+            self._failure = error, message.topic()
