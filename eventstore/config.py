@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from eventstore.errors import ConfigurationError
 
@@ -168,7 +174,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-        return init_settings, env_settings, file_secret_settings, toml
+        # the plain source would look for a whole section in one file
+        secrets = NestedSecretsSettingsSource(file_secret_settings, secrets_dir_missing="error")
+        return init_settings, env_settings, secrets, toml
 
 
 def config_file() -> Path | None:

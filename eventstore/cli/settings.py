@@ -1,5 +1,6 @@
 """`eventstore settings`: every setting, its name in the environment, its value in force, its default and meaning."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,9 @@ from eventstore.cli.console import AsJson, out, print_json, table
 from eventstore.config import Settings, load_settings
 
 PREFIX = "EVENTSTORE_"
+MASKED = "**********"
+SECRET = re.compile("password|secret|token|pem|jaas|credential")
+"""Names of librdkafka's properties whose values are not for eyes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def _plain(value: Any) -> Any:
         case Path():
             return str(value)
         case dict():
-            return {key: _plain(inner) for key, inner in value.items()}
+            return {key: MASKED if SECRET.search(key) else inner for key, inner in value.items()}
         case _:
             return value
 
