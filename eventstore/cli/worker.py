@@ -24,12 +24,9 @@ def register(app: typer.Typer) -> None:
         SIGHUP reloads the tenant registry.
 
         Examples:
-
-            eventstore worker
-
-            eventstore worker --processes 4
-
-            EVENTSTORE_WORKER__GROUP=shadow eventstore worker
+        - `eventstore worker`
+        - `eventstore worker --processes 4`
+        - `EVENTSTORE_WORKER__GROUP=shadow eventstore worker`
         """
         # Faust, the drivers and uvloop load only here: the other commands start quickly without them
         from workers import ingest, supervisor  # noqa: PLC0415
