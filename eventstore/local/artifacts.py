@@ -21,7 +21,6 @@ CONNECTIONS = 8
 ATTEMPTS = 5
 """Tries of one file before the fetch is given up; each goes on where the last one was cut."""
 TIMEOUT = httpx.Timeout(20.0, connect=10.0)
-_CHUNK = 256 * 1024
 
 
 class CutError(Exception):
@@ -49,12 +48,14 @@ def default_repository() -> str:
 class Cache:
     """A directory of verified artifacts, laid out like a Maven repository.
 
-    `repository` is the base address to fetch from; by default the public one. Several processes may use one cache.
+    `repository` is the base address to fetch from; by default the public one. `backoff` is the wait in seconds before
+    the second try of a file, and grows from there. Several processes may use one cache.
     """
 
-    def __init__(self, directory: Path, repository: str | None = None) -> None:
+    def __init__(self, directory: Path, repository: str | None = None, *, backoff: float = 0.2) -> None:
         self.directory = directory
         self._repository = repository
+        self._backoff = backoff
 
     def path(self, artifact: Artifact) -> Path:
         return self.directory / artifact.coordinate.path
@@ -96,13 +97,13 @@ class Cache:
         part = target.with_name(f"{target.name}.{artifact.pin.sha256[:12]}.part")
         failure: Exception = CutError()
         for attempt in range(ATTEMPTS):
+            time.sleep(self._backoff * (2**attempt - 1))
             try:
                 _download(client, f"{base}/{artifact.coordinate.path}", part, artifact, progress)
             except (httpx.HTTPError, CutError, CorruptError) as error:
                 failure = error
                 if _is_final(error):
                     break
-                time.sleep(0.2 * 2**attempt)
             else:
                 part.replace(target)
                 return
@@ -122,14 +123,15 @@ class Cache:
 def _download(client: httpx.Client, url: str, part: Path, artifact: Artifact, progress: Progress) -> None:
     have = part.stat().st_size if part.exists() else 0
     if have < artifact.pin.size:
-        with client.stream("GET", url, headers={"Range": f"bytes={have}-"} if have else {}) as response:
+        resume = {"Range": f"bytes={have}-"} if have else {}
+        with client.stream("GET", url, headers={"Accept-Encoding": "identity", **resume}) as response:
             if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 part.unlink()
             response.raise_for_status()
             resumed = response.status_code == HTTPStatus.PARTIAL_CONTENT
             progress.received(have if resumed else 0)
             with part.open("ab" if resumed else "wb") as file:
-                for chunk in response.iter_bytes(_CHUNK):
+                for chunk in response.iter_raw():
                     file.write(chunk)
                     progress.received(len(chunk))
     if part.stat().st_size < artifact.pin.size:

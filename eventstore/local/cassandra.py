@@ -89,6 +89,7 @@ class CassandraNode(Server):
             # alone or with nodes that start at the same moment: nothing to wait for
             "-Dcassandra.ring_delay_ms=1",
             "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+            "-Dcassandra.shutdown_announce_in_ms=0",
             f"-Djna.tmpdir={self.directory / 'tmp'}",
             "-Djdk.attach.allowAttachSelf=true",
             "-Dio.netty.tryReflectionSetAccessible=true",
