@@ -126,7 +126,7 @@ def _column_changes(wanted: Table, found: Table) -> Iterator[Change]:
 def _option_changes(name: str, wanted: Value, found: Value, rows: Rows) -> Iterator[Change]:
     if _same(name, wanted, found):
         return
-    subject, texts = f"option {name}", (render(wanted), render(found))
+    subject, texts = f"option {name}", _differing(name, wanted, found)
     if name == "comment" and (why := _history_refusal(wanted, found, rows)):
         yield Change(subject, Action.REFUSE, *texts, why)
     elif name == "default_time_to_live" and _is_shorter(wanted, found) and rows.any:
@@ -161,6 +161,15 @@ def _same(name: str, wanted: Value, found: Value) -> bool:
     if name in _FILLED_IN and isinstance(wanted, Mapping):
         return all(_entry(found, key) == _text(value) for key, value in wanted.items())
     return _text(wanted) == _text(found)
+
+
+def _differing(name: str, wanted: Value, found: Value) -> tuple[str, str]:
+    """Both values as text; of a map only the entries that differ."""
+    if name not in _FILLED_IN or not isinstance(wanted, Mapping) or not isinstance(found, Mapping):
+        return render(wanted), render(found)
+    keys = [key for key, value in wanted.items() if _entry(found, key) != _text(value)]
+    wished, there = (", ".join(f"{key}: {_entry(value, key) or 'none'}" for key in keys) for value in (wanted, found))
+    return wished, there
 
 
 def _merged(name: str, wanted: Value, found: Value) -> Value:

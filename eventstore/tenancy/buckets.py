@@ -27,6 +27,10 @@ class BucketStrategy:
     width_ms: int
     """Event time that one bucket spans."""
 
+    @property
+    def begins(self) -> str:
+        return _iso(self.effective_from_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
@@ -106,7 +110,7 @@ class BucketHistory:
         added = self.strategies[len(older.strategies) :]
         if added and added[0].effective_from_ms < free_from_ms:
             return (
-                f"a strategy was appended that is effective from {_iso(added[0].effective_from_ms)}, when rows may have "
+                f"a strategy was appended that is effective from {added[0].begins}, when rows may have "
                 f"been written already; make it effective from {_iso(free_from_ms)} or later"
             )
         return None
