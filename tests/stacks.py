@@ -17,7 +17,8 @@ from threading import Event
 from time import monotonic
 
 from eventstore.config import Settings, load_settings
-from eventstore.tenancy import Cluster, Registry
+from eventstore.tenancy import Registry
+from tests.builders import cluster
 
 REPOSITORY = Path(__file__).parent.parent
 KAFKA_PORT = 29092
@@ -85,12 +86,7 @@ def _settings(directory: Path) -> Settings:
 
 def _registry() -> Registry:
     """Only where the clusters are: the stack asks for nothing more."""
-    clusters = {
-        name: Cluster(
-            name=name, contact_points=(address,), port=CQL_PORT, datacenter="dc1", keyspace="eventstore", replication=1
-        )
-        for name, address in ADDRESSES.items()
-    }
+    clusters = {name: cluster(name, contact_points=(address,), port=CQL_PORT) for name, address in ADDRESSES.items()}
     return Registry(clusters=clusters, tiers={}, tenants={})
 
 
