@@ -187,6 +187,8 @@ class _Document:
         name = self.sections.text(fields, key, f"a name out of {where}", LINE)
         if name is None or name in names:
             return name
-        known = ", ".join(list(names)[:_NAMES_SHOWN]) + ("…" if len(names) > _NAMES_SHOWN else "")
+        known = ", ".join([each for each in names if _NAME.fullmatch(each)][:_NAMES_SHOWN]) + (
+            "…" if len(names) > _NAMES_SHOWN else ""
+        )
         self.reader.complain(fields[key], f"expected a name out of {where} ({known or 'none'}), got {name!r}")
         return None

@@ -56,7 +56,7 @@ def parse_nodes(content: bytes) -> tuple[Node | None, list[Problem]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(filter(None, (error.context, error.problem)))
-        problem = Problem(ROOT, f"expected YAML: {said}", mark.line + 1 if mark else None)
+        problem = Problem(ROOT, f"expected YAML: {' '.join(said.split())}", mark.line + 1 if mark else None)
     except yaml.YAMLError as error:  # a character that YAML forbids
         problem = Problem(ROOT, f"expected YAML: {' '.join(str(error).split())}")
     return None, [*builder.problems, problem]
@@ -122,7 +122,8 @@ class _Builder:
             name = key.text if isinstance(key, Scalar) else ""
             if not isinstance(key, Scalar):
                 self.problems.append(Problem(path or ROOT, "expected a name as the key of a mapping", line))
-            below = f"{path}.{name}" if path else name
+            shown = name if name.isprintable() else repr(name)  # a message is one line
+            below = f"{path}.{shown}" if path else shown
             value = self._node(events, next(events), below, depth + 1, line)
             if name in entries:
                 told = f"expected each key once, but it stands on line {entries[name].line} too"
