@@ -128,8 +128,8 @@ class LocalSettings(Section):
         None, description="Base address of a Maven repository to fetch the servers from; default: the public one."
     )
     start_timeout: Seconds = Field(180.0, description="Seconds that an embedded server has to start.")
-    kafka_memory_mb: Count = Field(512, description="Heap of the embedded Kafka, in MiB.")
-    cassandra_memory_mb: Count = Field(512, description="Heap of each embedded Cassandra, in MiB.")
+    kafka_memory_mb: int = Field(512, ge=128, description="Heap of the embedded Kafka, in MiB.")
+    cassandra_memory_mb: int = Field(512, ge=256, description="Heap of each embedded Cassandra, in MiB.")
 
 
 class LogFormat(StrEnum):

@@ -54,6 +54,10 @@ class KafkaBroker(Server):
             "transaction.state.log.num.partitions": 8,
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
+            "log.cleaner.dedupe.buffer.size": 16 * 2**20,  # the default of 128 MiB does not fit a small heap
+            # after a kill the broker may register again only when its old session has expired
+            "broker.session.timeout.ms": 4_000,
+            "broker.heartbeat.interval.ms": 1_000,
             "group.initial.rebalance.delay.ms": 0,
             # KIP-848 groups: the default of 45 s keeps a dead member's partitions idle for so long
             "group.consumer.min.session.timeout.ms": 6_000,
