@@ -3,11 +3,14 @@
 import ipaddress
 import platform
 import socket
+import textwrap
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 
 from eventstore.errors import LocalStackError
+from eventstore.local.process import MARK
 
 
 def is_loopback(host: str) -> bool:
@@ -65,19 +68,21 @@ def _listener(address: str, port: int) -> str:
                 return _describe(connection.pid)
     except psutil.Error:  # macOS shows other users' sockets to root only
         pass
-    return "another process (of another user)"
+    return _describe(None)
 
 
 def _covers(listening: tuple[str, int] | tuple[()], address: str, port: int) -> bool:
-    every = ("0.0.0.0", "::")  # noqa: S104 — compared, not bound
-    return listening in {(host, port) for host in (address, *every)}
+    hosts = (address, f"::ffff:{address}", "0.0.0.0", "::")  # noqa: S104 — compared, not bound; a JVM maps IPv4 into IPv6
+    return listening in {(host, port) for host in hosts}
 
 
 def _describe(pid: int | None) -> str:
     if pid is None:
         return "another process (of another user)"
     try:
-        command = " ".join(psutil.Process(pid).cmdline())
+        command = psutil.Process(pid).cmdline()
     except psutil.Error:
         return f"process {pid}"
-    return f"process {pid} ({command[:80]}{'…' if len(command) > 80 else ''})"  # noqa: PLR2004 — fits a line
+    if home := next((word.removeprefix(MARK) for word in command if word.startswith(MARK)), None):
+        return f"process {pid}, a server of the embedded stack in {Path(home).parent}"
+    return f"process {pid} ({textwrap.shorten(' '.join(command), 80, placeholder=' …')})"

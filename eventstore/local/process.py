@@ -14,6 +14,7 @@ import psutil
 
 PROCESS_FILE = "process.json"
 LOG_FILE = "server.log"
+MARK = "-Deventstore.server="
 _SAME_START = 2.0
 """Seconds by which two readings of one process's start may differ (the kernel counts in ticks since boot)."""
 _ROTATE_BYTES = 16 * 2**20
@@ -27,7 +28,7 @@ class Process(msgspec.Struct, frozen=True):
 
 def mark(directory: Path) -> str:
     """The JVM argument that makes a process recognisable as the server of this directory."""
-    return f"-Deventstore.server={directory}"
+    return f"{MARK}{directory}"
 
 
 def spawn(directory: Path, command: Sequence[str]) -> Process:

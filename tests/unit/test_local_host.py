@@ -37,6 +37,15 @@ def test_a_stranger_on_all_addresses_is_named_too() -> None:
             host.check_port("es15", "127.0.0.1", listening.getsockname()[1], "move")
 
 
+def test_a_java_server_on_the_port_is_named_though_it_listens_over_ipv6() -> None:
+    with socket.socket(socket.AF_INET6) as listening:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(("::ffff:127.0.0.1", 0))
+        listening.listen()
+        with pytest.raises(LocalStackError, match=f"found process {os.getpid()} "):
+            host.check_port("es15", "127.0.0.1", listening.getsockname()[1], "move")
+
+
 def test_a_free_port_is_in_nobodys_way(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     listener.close()
