@@ -100,7 +100,16 @@ class WorkerSettings(Section):
     restart_backoff_max: Seconds = Field(30.0, description="`--processes`: most seconds before a dead child restarts.")
 
 
+class WritePath(StrEnum):
+    LANE = "lane"
+    DRIVER = "driver"
+
+
 class WriterSettings(Section):
+    path: WritePath = Field(
+        WritePath.LANE,
+        description="`lane`: pre-encoded frames over our own connections; `driver`: the CQL driver's batches.",
+    )
     in_flight_batches: Count = Field(256, description="Most batches on their way to one cluster.")
     batch_rows: Count = Field(50, description="Most rows in one single-partition batch.")
     batch_bytes: Count = Field(48 * 1024, description="Most bytes of row data in one single-partition batch.")

@@ -1,6 +1,6 @@
 """Every metric, by name and unit. Counters only grow; labels have few values (never a user, never a message id)."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 REGISTRY_RELOADS = Counter("eventstore_registry_reloads_total", "Registry documents put in force after the first.")
 REGISTRY_RELOAD_FAILURES = Counter(
@@ -17,3 +17,9 @@ COMMIT_FAILURES = Counter(
 )
 IN_FLIGHT_RECORDS = Gauge("eventstore_in_flight_records", "Records taken from Kafka and not yet finished.")
 IN_FLIGHT_BYTES = Gauge("eventstore_in_flight_bytes", "Bytes taken from Kafka and not yet finished.")
+WRITE_SECONDS = Histogram(
+    "eventstore_write_seconds",
+    "Sent to acknowledged, of the slowest batch of each read from the network.",
+    ["cluster"],
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)

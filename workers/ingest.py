@@ -13,7 +13,7 @@ import uvloop
 from prometheus_client import start_http_server
 
 from eventstore import __version__
-from eventstore.config import Settings
+from eventstore.config import Settings, WritePath
 from eventstore.errors import ExitCode
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.grouping import BatchLimit
@@ -23,6 +23,7 @@ from eventstore.ingest.retry import RetryPolicy
 from eventstore.ingest.routes import Routes
 from eventstore.registry import RegistryFile
 from eventstore.store.driver_writer import DriverWriter
+from eventstore.store.lane.writer import LaneWriter
 from eventstore.store.session import connect
 from eventstore.store.writer import EventWriter
 from eventstore.stream.chunk import Chunk
@@ -130,8 +131,11 @@ class IngestWorker:
         return app
 
     async def _connect(self, cluster: Cluster) -> EventWriter:
-        session = await asyncio.to_thread(connect, cluster, request_timeout=self.settings.writer.request_timeout)
-        return DriverWriter(cluster.name, session, self.settings.writer.in_flight_batches)
+        writer = self.settings.writer
+        session = await asyncio.to_thread(connect, cluster, request_timeout=writer.request_timeout)
+        if writer.path is WritePath.DRIVER:
+            return DriverWriter(cluster, session, writer.in_flight_batches)
+        return await LaneWriter.open(cluster, session, writer.in_flight_batches, writer.request_timeout)
 
     async def _run_app(self, app: ChunkApp) -> None:
         await app.start()

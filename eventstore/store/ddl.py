@@ -105,6 +105,8 @@ class _Parser:
             self._expect("NOT")
             self._expect("EXISTS")
         self._name()
+        while self._token.upper() not in {"(", "WITH", ""}:  # the rest of a qualified name
+            self._advance()
 
     def options(self) -> tuple[dict[str, Value], dict[str, str]]:
         """Options, and the order of clustering columns."""

@@ -10,6 +10,7 @@ from eventstore.tenancy import BucketHistory, BucketStrategy, Compaction, Tier
 
 GC_GRACE_SECONDS: Final = 86_400
 """Time to repair before a tombstone may go: not 0, because users can be erased."""
+HOUR: Final = 3_600
 WINDOWS: Final = 30
 """Time windows a retention is cut into; ScyllaDB refuses more than 50."""
 
@@ -65,11 +66,10 @@ def compaction(tier: Tier, dialect: Dialect) -> dict[str, str]:
 def time_window(retention_seconds: int) -> tuple[int, str]:
     """The compaction window as size and unit: about a 30th of the retention, in whole hours where that is possible."""
     least = -(-retention_seconds // WINDOWS)
-    for seconds, unit in ((3_600, "HOURS"), (60, "MINUTES")):
-        if least >= seconds or unit == "MINUTES":
-            size = -(-least // seconds)
-            break
-    return (size // 24, "DAYS") if unit == "HOURS" and size % 24 == 0 else (size, unit)
+    if least < HOUR:
+        return -(-least // 60), "MINUTES"
+    hours = -(-least // HOUR)
+    return (hours // 24, "DAYS") if hours % 24 == 0 else (hours, "HOURS")
 
 
 def history_comment(buckets: BucketHistory) -> str:

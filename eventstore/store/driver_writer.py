@@ -13,8 +13,9 @@ from eventstore.events.row import Batch, Row
 from eventstore.store.failures import mapped, store_error
 from eventstore.store.row_codec import cells
 from eventstore.store.session import close
-from eventstore.store.statements import statement
+from eventstore.store.statements import statement_in
 from eventstore.store.writer import Failure
+from eventstore.tenancy import Cluster
 
 
 class DriverWriter:
@@ -24,17 +25,18 @@ class DriverWriter:
     come in since it last looked.
     """
 
-    def __init__(self, cluster: str, session: Session, in_flight: int) -> None:
+    def __init__(self, cluster: Cluster, session: Session, in_flight: int) -> None:
         """`in_flight`: most batches on their way at once.
 
         Raises:
             StoreError: the statements cannot be prepared; mostly the table is not there.
         """
-        self._cluster = cluster
+        self._cluster = cluster.name
+        keyspace = cluster.keyspace
         self._session = session
-        with mapped(cluster):
-            self._fresh: PreparedStatement = session.prepare(statement("insert_event"))
-            self._late: PreparedStatement = session.prepare(statement("insert_late_event"))
+        with mapped(cluster.name):
+            self._fresh: PreparedStatement = session.prepare(statement_in(keyspace, "insert_event"))
+            self._late: PreparedStatement = session.prepare(statement_in(keyspace, "insert_late_event"))
         self._window = asyncio.Semaphore(in_flight)
         self._loop = asyncio.get_running_loop()
         self._answers: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()

@@ -45,7 +45,7 @@ def connect(cluster: Cluster, *, request_timeout: float = 5.0) -> Session:
         PermanentStoreError: access refused, wrong datacenter, a certificate that does not fit.
     """
     _drop_stack_traces()
-    login, tls = _login(cluster), _tls(cluster)
+    login, tls = _login(cluster), tls_context(cluster)
     with mapped(cluster.name):
         driver = Driver(
             contact_points=list(cluster.contact_points),
@@ -141,7 +141,12 @@ def password(cluster: str, credentials: Credentials) -> str:
     )
 
 
-def _tls(cluster: Cluster) -> ssl.SSLContext | None:
+def tls_context(cluster: Cluster) -> ssl.SSLContext | None:
+    """How to encrypt connections to a cluster; None for plain ones.
+
+    Raises:
+        ConfigurationError: a file is not where the registry says.
+    """
     if cluster.tls is None:
         return None
     files = cluster.tls

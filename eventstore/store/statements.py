@@ -3,12 +3,18 @@
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from string import Template
 
 
 @cache
 def statement(name: str) -> str:
     """The text of `schemas/cql/<name>.cql`."""
     return (_schemas() / "cql" / f"{name}.cql").read_text(encoding="utf-8").strip()
+
+
+def statement_in(keyspace: str, name: str) -> str:
+    """A statement whose table is named with its keyspace: it means the same on every connection."""
+    return Template(statement(name)).substitute(keyspace=keyspace)
 
 
 def _schemas() -> Traversable:

@@ -1,0 +1,58 @@
+"""What a fresh connection says before it carries batches."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import cassandra
+from cassandra.protocol_features import TABLETS_ROUTING_V1, ProtocolFeatures
+
+from eventstore.store.lane import frames
+from eventstore.store.lane.frames import Opcode, Prepared
+from eventstore.store.lane.lane import Lane
+from eventstore.store.session import password
+from eventstore.store.statements import statement_in
+from eventstore.tenancy import Cluster
+
+CQL_VERSION: Final = "3.0.0"
+
+
+async def greet(lane: Lane) -> ProtocolFeatures:
+    """Ask a node what it can do: whether it has shards, and which one this connection reached."""
+    answer = await lane.ask(Opcode.OPTIONS, b"")
+    return ProtocolFeatures.parse_from_supported(frames.supported(answer.body))
+
+
+async def start(lane: Lane, cluster: Cluster, features: ProtocolFeatures) -> None:
+    """Start the session and prove who we are.
+
+    Raises:
+        cassandra.AuthenticationFailed: the node wants a login that the registry does not give, or another one.
+    """
+    lane.features = features
+    answer = await lane.ask(Opcode.STARTUP, frames.startup(_options(features)))
+    if answer.opcode == Opcode.READY:
+        return
+    if cluster.credentials is None:
+        raise cassandra.AuthenticationFailed(f"{lane.node} asks for a login and the registry names no username")
+    login = frames.credentials(cluster.credentials.username, password(cluster.name, cluster.credentials))
+    answer = await lane.ask(Opcode.AUTH_RESPONSE, login)
+    if answer.opcode != Opcode.AUTH_SUCCESS:
+        raise cassandra.AuthenticationFailed(f"{lane.node} asks for more than a password")
+
+
+async def prepare(lane: Lane, keyspace: str) -> None:
+    """Prepare both INSERT statements; the lane is ready then."""
+    fresh, late = [
+        frames.prepared_id(
+            frames.content(await lane.ask(Opcode.PREPARE, frames.prepare(statement_in(keyspace, name)))).body
+        )
+        for name in ("insert_event", "insert_late_event")
+    ]
+    lane.prepared = Prepared.of(fresh, late)
+
+
+def _options(features: ProtocolFeatures) -> Mapping[str, str]:
+    options = {"CQL_VERSION": CQL_VERSION, "DRIVER_NAME": "eventstore"}
+    if features.tablets_routing_v1:
+        options[TABLETS_ROUTING_V1] = ""
+    return options
