@@ -6,7 +6,9 @@ ours has a mark in its command line: its own directory. Whoever lacks either is 
 
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,7 @@ MARK = "-Deventstore.server="
 _SAME_START = 2.0
 """Seconds by which two readings of one process's start may differ (the kernel counts in ticks since boot)."""
 _ROTATE_BYTES = 16 * 2**20
+_POLL = 0.02
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -99,16 +102,15 @@ def kill(process: Process) -> None:
 
 
 def _end(process: Process, how: signal.Signals, within: float) -> bool:
-    if not is_alive(process):
-        return True
-    try:
-        found = psutil.Process(process.pid)
-        found.send_signal(how)
-        found.wait(within)
-    except psutil.NoSuchProcess:
-        pass
-    except psutil.TimeoutExpired:
-        return not is_alive(process)  # a zombie that nobody reaps is as good as gone
+    """Signal it and wait; False if it is still there. A zombie counts as gone: only its parent can wait for that."""
+    deadline = time.monotonic() + within
+    with suppress(psutil.NoSuchProcess):
+        if is_alive(process):
+            psutil.Process(process.pid).send_signal(how)
+    while is_alive(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL)
     return True
 
 
