@@ -1,5 +1,6 @@
 """Topics on the brokers: look, create, raise."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -16,13 +17,17 @@ from confluent_kafka.admin import (
 )
 
 from eventstore.config import KafkaSettings
-from eventstore.errors import RefusedError
+from eventstore.errors import RefusedError, TransientKafkaError
 from eventstore.stream.client import client_config, open_client
 from eventstore.stream.failures import mapped
 from eventstore.stream.topics import Action, Step, Topic, plan
 
 REQUEST_TIMEOUT: Final = 15.0
 """Seconds until a request to the brokers is given up."""
+
+
+SETTLE_PAUSE: Final = 0.05
+"""Seconds between two looks at a topic that is being created."""
 
 
 class TopicAdmin:
@@ -91,7 +96,26 @@ class TopicAdmin:
             if step.action is not Action.KEEP:
                 with mapped(f"topic {step.topic}: {step.setting} to {step.wanted}"):
                     self._take(step, by_name[step.topic])
+        self._await_usable({step.topic for step in steps if step.action is Action.CREATE})
         return steps
+
+    def _await_usable(self, names: Iterable[str]) -> None:
+        """Brokers answer before the partitions they create have leaders that know of it."""
+        missing = set(names)
+        deadline = time.monotonic() + REQUEST_TIMEOUT
+        while missing:
+            try:
+                missing -= self.topics(missing).keys()
+            except TransientKafkaError:
+                if time.monotonic() > deadline:
+                    raise
+            if missing and time.monotonic() > deadline:
+                raise TransientKafkaError(
+                    f"topics {', '.join(sorted(missing))}: created, but not shown by the brokers within "
+                    f"{REQUEST_TIMEOUT:.0f} s; see `eventstore topics list`"
+                )
+            if missing:
+                time.sleep(SETTLE_PAUSE)
 
     def _take(self, step: Step, topic: Topic) -> None:
         if step.action is Action.CREATE:

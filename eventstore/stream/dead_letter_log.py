@@ -22,6 +22,8 @@ from eventstore.stream.producer import RecordProducer
 
 REQUEST_TIMEOUT: Final = 15.0
 """Seconds until a request to the brokers is given up."""
+PATIENCE: Final = 0.1
+"""Seconds that one look waits for a full batch."""
 SILENCE: Final = 30.0
 """Seconds without any record after which reading is given up."""
 REPLAY_BATCH: Final = 500
@@ -111,7 +113,7 @@ class _Reader:
         heard = time.monotonic()
         while ends:
             with mapped(self._doing):
-                messages = self._consumer.consume(REPLAY_BATCH, 0.5)
+                messages = self._consumer.consume(REPLAY_BATCH, PATIENCE)
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE:
