@@ -1,4 +1,8 @@
+import os
+import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,3 +117,14 @@ def test_a_cluster_without_the_table_is_an_error_that_names_the_mend(registry_pa
 
     assert isinstance(result.exception, PermanentStoreError)
     assert "eventstore schema check" in str(result.exception)
+
+
+def test_the_guides_example_runs_as_it_stands(registry_path: Path) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "reading.md"
+    [example] = re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)
+    environment = os.environ | {"EVENTSTORE_REGISTRY": str(registry_path), "EVENTSTORE_READER__REQUEST_TIMEOUT": "10"}
+
+    example = example.replace("u-4711", "u 1").replace("product_viewed", "viewed")
+    done = subprocess.run([sys.executable, "-c", example], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("viewed") == 20
