@@ -6,7 +6,7 @@ Ending needs no registry: whatever runs below the data directory is ours.
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,13 +62,17 @@ def down(data_dir: Path, progress: Progress = SILENT) -> tuple[str, ...]:
         return ()
     with locked(root):
         names = tuple(running(root))
-        with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
-            list(pool.map(lambda name: halt(root / name, progress), names))
+        halt_all([root / name for name in names], progress)
     return names
 
 
-def halt(directory: Path, progress: Progress = SILENT) -> None:
-    """Stop the server of one directory, if it runs."""
+def halt_all(directories: Collection[Path], progress: Progress = SILENT) -> None:
+    """Stop the servers of these directories, as far as they run, all at once."""
+    with ThreadPoolExecutor(max_workers=max(1, len(directories))) as pool:
+        list(pool.map(lambda directory: _halt(directory, progress), directories))
+
+
+def _halt(directory: Path, progress: Progress) -> None:
     if found := process.find(directory):
         progress.server(directory.name, "stopping")
         killed = process.stop(found, STOP_GRACE)

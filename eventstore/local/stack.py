@@ -13,7 +13,7 @@ from eventstore.local import host, process
 from eventstore.local.artifacts import Cache, default_cache
 from eventstore.local.cassandra import CassandraNode
 from eventstore.local.kafka import KafkaBroker
-from eventstore.local.lifecycle import INITIALISED, disk_usage, halt, locked, prepare
+from eventstore.local.lifecycle import INITIALISED, disk_usage, halt_all, locked, prepare
 from eventstore.local.lockfile import load_lock
 from eventstore.local.progress import SILENT, Progress
 from eventstore.local.server import Server
@@ -97,8 +97,7 @@ class Stack:
             except BaseException:
                 give_up.set()
                 pool.shutdown(wait=True)
-                for server in absent:
-                    halt(server.directory, progress)
+                halt_all([server.directory for server in absent], progress)
                 raise
 
     def _start(self, server: Server, cache: Cache | None, give_up: Event, progress: Progress) -> None:
@@ -126,7 +125,7 @@ class Stack:
                     f"see {server.log}, or raise EVENTSTORE_LOCAL__START_TIMEOUT"
                 )
             if give_up.wait(_POLL):
-                return
+                raise LocalStackError(f"{server.name}: given up, because another server failed")
 
     def _check_host(self, absent: Collection[Server]) -> None:
         for server in absent:
