@@ -77,7 +77,9 @@ def apply_plan(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
 
 @schema.command()
 def check(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
-    """Report drift, column by column and option by option. Exit 1 if there is any.
+    """Report drift, column by column and option by option. Exit 1 if there is any that is to be changed.
+
+    What is kept (a column of another version, a keyspace without tablets) is reported only.
 
     Examples:
     - `eventstore schema check`
@@ -88,7 +90,7 @@ def check(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
         _print_json(plans, _plan_json)
     else:
         _print(plans, lambda _, plan: _print_drift(plan))
-    drifted = any(plan.changes for plan in _done(plans))
+    drifted = any(plan.drifted for plan in _done(plans))
     _exit(plans, ExitCode.FAILED if drifted else ExitCode.DONE)
 
 

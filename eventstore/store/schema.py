@@ -39,6 +39,11 @@ class Plan:
     def refusals(self) -> list[Change]:
         return [change for change in self.changes if change.action is Action.REFUSE]
 
+    @property
+    def drifted(self) -> bool:
+        """Whether anything is to be changed; what is kept would stay so for ever."""
+        return any(change.action is not Action.KEEP for change in self.changes)
+
     def check(self) -> None:
         """Raises RefusedError if a change may only be made by hand: then none is made."""
         if self.refusals:

@@ -77,6 +77,15 @@ def test_what_somebody_changed_is_found_and_mended(session: Session, tier: Tier)
     assert plan_schema(session, tier).changes == ()
 
 
+def test_an_unknown_column_is_reported_but_is_no_drift(session: Session, tier: Tier) -> None:
+    apply_schema(session, tier)
+    session.execute(f"ALTER TABLE {table(tier)} ADD surprise int")
+    plan = plan_schema(session, tier)
+    assert [change.action for change in plan.changes] == [Action.KEEP]
+    assert not plan.drifted
+    assert apply_schema(session, tier) == []
+
+
 def test_late_data_get_another_compaction(session: Session, tier: Tier) -> None:
     apply_schema(session, tier)
     late = replace(tier, compaction=tier.compaction.INCREMENTAL)

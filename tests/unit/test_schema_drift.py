@@ -243,6 +243,11 @@ def test_a_keyspace_as_the_servers_describe_it_has_no_drift() -> None:
     assert keyspace_drift(Dialect.SCYLLADB, SCYLLADB_KEYSPACE) == []
 
 
+def test_effective_values_that_scylladb_adds_as_comments_are_passed_over() -> None:
+    added = "\n    -- AND auto_repair_enabled = true  -- from cluster (keyspace=NULL, cluster=true)\n"
+    assert keyspace_drift(Dialect.SCYLLADB, SCYLLADB_KEYSPACE + added) == []
+
+
 def test_replicas_named_by_their_racks_are_counted() -> None:
     assert keyspace_drift(Dialect.SCYLLADB, SCYLLADB_KEYSPACE.replace("'3'", "['r1', 'r2', 'r3']")) == []
 
