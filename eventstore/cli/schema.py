@@ -160,8 +160,8 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _print_applied(tier: Tier, statements: Sequence[str]) -> None:
-    told = ", ".join(map(_first_words, statements)) or "nothing to do"
-    out.print(f"{tier.cluster.name}: {told}; all nodes agree", markup=False, soft_wrap=True)
+    told = f"{', '.join(map(_first_words, statements))}; all nodes agree" if statements else "nothing to do"
+    out.print(f"{tier.cluster.name}: {told}", markup=False, soft_wrap=True)
 
 
 def _print_drift(plan: Plan) -> None:
