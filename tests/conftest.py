@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.stacks import RunningStack, running_stack
+
+# no test is timed: a busy machine must not make a property look false
+settings.register_profile("eventstore", deadline=None)
+settings.load_profile("eventstore")
 
 
 @pytest.fixture(scope="session")
