@@ -143,12 +143,16 @@ def _history_refusal(wanted: Value, found: Value, rows: Rows) -> str | None:
     if not rows.any:
         return None
     older, newer = recorded_history(found), recorded_history(wanted)
-    if older is None:
+    by_hand = f"ALTER TABLE … WITH comment = {render(wanted)}"
+    if older is None or newer is None:
         return (
             "rows were written under bucket strategies that the table's comment does not record; if they are those of "
-            f"the registry, say so: ALTER TABLE … WITH comment = {render(wanted)}"
+            f"the registry, say so: {by_hand}"
         )
-    return newer.contradiction(older, rows.free_from_ms) if newer else None
+    told = newer.contradiction(older, rows.free_from_ms)
+    if told and newer.extends(older):
+        return f"{told}; or, if all workers had it in force before it began, record it: {by_hand}"
+    return told
 
 
 def _is_shorter(wanted: Value, found: Value) -> bool:

@@ -185,6 +185,12 @@ def test_strategies_that_contradict_the_rows_are_refused(dialect: Dialect, pairs
     assert change.action is Action.ALTER
 
 
+def test_a_strategy_that_began_unrecorded_can_be_recorded_by_hand() -> None:
+    begun = replace(T15, buckets=history([(0, 5 * DAY_MS), (NOW_MS - DAY_MS, DAY_MS)]))
+    (change,) = drift(Dialect.CASSANDRA, of=begun)
+    assert "if all workers had it in force before it began, record it: ALTER TABLE … WITH comment = " in change.why
+
+
 @both
 def test_rows_under_unrecorded_strategies_are_refused_with_the_mend(dialect: Dialect) -> None:
     (change,) = drift(dialect, history_comment(T15.buckets), "somebody''s own words")
