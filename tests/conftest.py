@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.stacks import RunningStack, running_stack
 
 # no test is timed: a busy machine must not make a property look false
-settings.register_profile("eventstore", deadline=None)
+settings.register_profile("eventstore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("eventstore")
 
 

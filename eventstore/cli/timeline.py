@@ -108,7 +108,7 @@ def timeline(
 
 def events_table(title: str, events: list[StoredEvent]) -> Table:
     """Time, name and properties of each event, one line each, cut to the terminal's width."""
-    made = Table(title=Text(title), title_justify="left", header_style="bold", expand=True)
+    made = Table(title=_plain(title), title_justify="left", header_style="bold", expand=True)
     made.add_column("time (UTC)", no_wrap=True)
     made.add_column("event", overflow="fold")
     made.add_column("properties", no_wrap=True, overflow="ellipsis", ratio=1)
