@@ -77,7 +77,7 @@ def logs(
     - `eventstore local logs es15 -n 200`
     - `eventstore local logs es15 -f`
     """
-    path = _log(load_settings().local.data_dir.absolute(), server)
+    path = _log(load_settings().local.data_dir.resolve(), server)
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in deque(file, maxlen=lines):
             out.print(line, end="", markup=False, soft_wrap=True)
@@ -115,7 +115,9 @@ def reset(*, yes: Annotated[bool, typer.Option("--yes", help="Really delete all 
 
     data_dir = load_settings().local.data_dir
     if not yes:
-        raise RefusedError(f"reset: expected --yes, because it deletes all data below {data_dir.absolute()}")
+        raise RefusedError(
+            f"reset: expected --yes, because it deletes all data below {data_dir.resolve()}; run it again with that"
+        )
     out.print(f"deleted {lifecycle.reset(data_dir) / MIB:,.1f} MiB below {data_dir}")
 
 

@@ -16,7 +16,7 @@ class CassandraNode(Server):
 
     distribution: ClassVar[str] = "cassandra"
     main_class: ClassVar[str] = "org.apache.cassandra.service.CassandraDaemon"
-    overhead_mb: ClassVar[int] = 500
+    overhead_mb: ClassVar[int] = 400
     cluster: str
     datacenter: str
     rack: str = "r1"

@@ -51,13 +51,13 @@ def _is_half_written(server: Server) -> bool:
 
 def running(data_dir: Path) -> dict[str, process.Process]:
     """The servers that run below the data directory, by name."""
-    homes = sorted(path for path in data_dir.absolute().glob("*") if (path / "conf").is_dir())
+    homes = sorted(path for path in data_dir.resolve().glob("*") if (path / "conf").is_dir())
     return {home.name: found for home in homes if (found := process.find(home))}
 
 
 def down(data_dir: Path, progress: Progress = SILENT) -> tuple[str, ...]:
     """Stop every server of ours, all at once; leaves nothing but data. The names of those that ran."""
-    root = data_dir.absolute()
+    root = data_dir.resolve()
     if not root.is_dir():
         return ()
     with locked(root):
@@ -87,7 +87,7 @@ def reset(data_dir: Path) -> int:
     Raises:
         RefusedError: servers run, or the directory holds something that is not ours.
     """
-    root = data_dir.absolute()
+    root = data_dir.resolve()
     if not root.is_dir():
         return 0
     with locked(root):

@@ -13,7 +13,7 @@ from eventstore.local import host, process
 from eventstore.local.artifacts import Cache, default_cache
 from eventstore.local.cassandra import CassandraNode
 from eventstore.local.kafka import KafkaBroker
-from eventstore.local.lifecycle import INITIALISED, disk_usage, halt_all, locked, prepare
+from eventstore.local.lifecycle import INITIALISED, disk_usage, halt_all, locked, prepare, running
 from eventstore.local.lockfile import load_lock
 from eventstore.local.progress import SILENT, Progress
 from eventstore.local.server import Server
@@ -28,6 +28,8 @@ class State(StrEnum):
     STARTING = "starting"
     """Our process, but it does not answer (yet)."""
     STOPPED = "stopped"
+    LEFT_OVER = "left over"
+    """Our process, of a cluster that the registry no longer has; `down` stops it too."""
     EXTERNAL = "external"
     """Not ours to start: the settings or the registry name an address elsewhere."""
 
@@ -60,8 +62,9 @@ class Stack:
                 f"--clusters: expected names from the registry ({', '.join(registry.clusters)}), got {', '.join(unknown)}"
             )
         self._local = settings.local
-        self._directory = settings.local.data_dir.absolute()
+        self._directory = settings.local.data_dir.resolve()
         self._lock = load_lock()
+        self._listed = {KAFKA, *registry.clusters}
         chosen = [cluster for name, cluster in registry.clusters.items() if not clusters or name in clusters]
         self.servers: tuple[Server, ...] = (*self._broker(settings), *self._nodes(chosen))
         self.external = tuple(self._external(settings, chosen))
@@ -82,7 +85,8 @@ class Stack:
         return self.status()
 
     def status(self) -> tuple[ServerStatus, ...]:
-        return (*self.external, *map(self._status, self.servers))
+        """Every server: those elsewhere, ours, and ours that nothing names any more."""
+        return (*self.external, *map(self._status, self.servers), *self._left_over())
 
     def _start_all(self, absent: Collection[Server], cache: Cache, progress: Progress) -> None:
         give_up = Event()
@@ -145,6 +149,12 @@ class Stack:
             server.name, f"{server.address}:{server.port}", state, found.pid if found else None,
             self._lock[server.distribution].version, process.memory(found) if found else 0, disk_usage(server.data),
         )  # fmt: skip
+
+    def _left_over(self) -> Iterator[ServerStatus]:
+        for name, found in running(self._directory).items():
+            if name not in self._listed:
+                size = disk_usage(self._directory / name / "data")
+                yield ServerStatus(name, "", State.LEFT_OVER, found.pid, None, process.memory(found), size)
 
     def _broker(self, settings: Settings) -> Iterator[KafkaBroker]:
         port = self._local.kafka_port

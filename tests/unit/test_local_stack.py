@@ -39,7 +39,9 @@ class Told:
 
 
 def settings(data_dir: Path, bootstrap_servers: str = "127.0.0.1:19092") -> Settings:
-    return load_settings(local={"data_dir": data_dir}, kafka={"bootstrap_servers": bootstrap_servers})
+    return load_settings(
+        local={"data_dir": data_dir, "kafka_port": 19092}, kafka={"bootstrap_servers": bootstrap_servers}
+    )
 
 
 def registry(*clusters: Cluster) -> Registry:
@@ -166,6 +168,11 @@ def test_down_stops_what_runs_and_leaves_the_data(running: Path) -> None:
     assert lifecycle.running(running) == {}
     assert sorted(path.name for path in (running / "es15").iterdir()) == ["conf", "data", process.LOG_FILE]
     assert lifecycle.down(running) == ()
+
+
+def test_a_server_that_the_registry_no_longer_has_is_shown(running: Path) -> None:
+    found = Stack(settings(running), registry(cluster("es30", port=1))).status()
+    assert [(each.name, each.state) for each in found if each.pid] == [("es15", State.LEFT_OVER)]
 
 
 def test_down_without_a_stack_does_nothing(tmp_path: Path) -> None:
