@@ -39,5 +39,15 @@ def setup_logging(settings: LogSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.level, force=True)
-    for chatty in ("faust", "mode", "cassandra", "aiokafka", "asyncio", "httpx", "httpcore"):
+    # Faust logs the coming and going of each of its services, also of those we subclass
+    for chatty in (
+        "eventstore.stream.transport",
+        "faust",
+        "mode",
+        "cassandra",
+        "aiokafka",
+        "asyncio",
+        "httpx",
+        "httpcore",
+    ):
         logging.getLogger(chatty).setLevel("WARNING")

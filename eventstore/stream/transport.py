@@ -65,8 +65,12 @@ class Consumer(FaustConsumer):
         self.member = ChunkConsumer(
             self.app.kafka_config, self.app.consumer_policy, on_assignment=self._assignment_changed, on_fatal=self._died
         )
-        self.member.start(sorted(topics))
-        self.add_future(self._deliver(self.member))
+        try:
+            self.member.start(sorted(topics))
+        except KafkaError as error:  # raised, it would be logged by Faust with a stack trace
+            self._died(error)
+        else:
+            self.add_future(self._deliver(self.member))
 
     async def _deliver(self, member: ChunkConsumer) -> None:
         while not self.should_stop:
