@@ -12,7 +12,11 @@ from eventstore.local.server import Server
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CassandraNode(Server):
-    """Nodes of one cluster share name, seeds, ports and datacentre, and differ in address and rack."""
+    """Nodes of one cluster share its name, seeds, ports and datacentre, and differ in address and rack.
+
+    Start them one after the other, the seed first: started at once, a node gives up because it finds no peer to gossip
+    with, and another makes a ring of its own.
+    """
 
     distribution: ClassVar[str] = "cassandra"
     main_class: ClassVar[str] = "org.apache.cassandra.service.CassandraDaemon"
