@@ -21,7 +21,7 @@ _log.addHandler(logging.NullHandler())  # commands that set up no logging show e
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
     """The base properties of a consumer, producer or admin client, by librdkafka's names.
 
-    `settings.options` is passed through and wins over what we set, so an operator can always say otherwise.
+    `settings.options` is passed through and wins over the others.
     """
     named = {
         "security.protocol": settings.security_protocol.value,
@@ -37,13 +37,18 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "client.id": "eventstore",
         # else librdkafka writes lines of its own format to standard error
         "logger": _log,
+        # brokers close idle connections all day
+        "log.connection.close": False,
         **{name: value for name, value in named.items() if value is not None},
         **settings.options,
     }
 
 
 def producer_config(kafka: KafkaSettings, producer: ProducerSettings) -> dict[str, Any]:
-    """The properties of every producer of ours: idempotent, confirmed by all in-sync replicas, bounded."""
+    """The properties of every producer of ours: idempotent, confirmed by all in-sync replicas, bounded.
+
+    These are promises: `kafka.options` does not overrule them.
+    """
     return client_config(kafka) | {
         "enable.idempotence": True,
         "acks": "all",
