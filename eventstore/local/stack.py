@@ -11,15 +11,13 @@ from eventstore.config import Settings
 from eventstore.errors import ConfigurationError, LocalStackError
 from eventstore.local import host, process
 from eventstore.local.artifacts import Cache, default_cache
-from eventstore.local.cassandra import CassandraNode
-from eventstore.local.kafka import KafkaBroker
+from eventstore.local.layout import KAFKA, is_embedded, lay_out
 from eventstore.local.lifecycle import INITIALISED, disk_usage, halt_all, locked, prepare, running
 from eventstore.local.lockfile import load_lock
 from eventstore.local.progress import SILENT, Progress
 from eventstore.local.server import Server
 from eventstore.tenancy import Cluster, Registry
 
-KAFKA = "kafka"
 _POLL = 0.1
 
 
@@ -66,7 +64,7 @@ class Stack:
         self._lock = load_lock()
         self._listed = {KAFKA, *registry.clusters}
         chosen = [cluster for name, cluster in registry.clusters.items() if not clusters or name in clusters]
-        self.servers: tuple[Server, ...] = (*self._broker(settings), *self._nodes(chosen))
+        self.servers = lay_out(settings, registry.clusters.values()).servers(cluster.name for cluster in chosen)
         self.external = tuple(self._external(settings, chosen))
 
     def up(self, progress: Progress = SILENT) -> tuple[ServerStatus, ...]:
@@ -156,28 +154,6 @@ class Stack:
                 size = disk_usage(self._directory / name / "data")
                 yield ServerStatus(name, "", State.LEFT_OVER, found.pid, None, process.memory(found), size)
 
-    def _broker(self, settings: Settings) -> Iterator[KafkaBroker]:
-        port = self._local.kafka_port
-        if settings.kafka.bootstrap_servers in {f"127.0.0.1:{port}", f"localhost:{port}"}:
-            yield KafkaBroker(
-                name=KAFKA, address="127.0.0.1", port=port, internal_port=port + 1,
-                directory=self._directory / KAFKA, heap_mb=self._local.kafka_memory_mb,
-            )  # fmt: skip
-
-    def _nodes(self, clusters: Collection[Cluster]) -> Iterator[CassandraNode]:
-        here = [cluster for cluster in clusters if is_embedded(cluster)]
-        taken = {("127.0.0.1", self._local.kafka_port), ("127.0.0.1", self._local.kafka_port + 1)}
-        taken |= {(_address(cluster), cluster.port) for cluster in here}
-        for cluster in here:
-            address = _address(cluster)
-            internal = next(port for port in range(cluster.port + 1, 65_536) if (address, port) not in taken)
-            taken.add((address, internal))
-            yield CassandraNode(
-                name=cluster.name, cluster=cluster.name, address=address, port=cluster.port, internal_port=internal,
-                seeds=(f"{address}:{internal}",), datacenter=cluster.datacenter,
-                directory=self._directory / cluster.name, heap_mb=self._local.cassandra_memory_mb,
-            )  # fmt: skip
-
     def _external(self, settings: Settings, clusters: Collection[Cluster]) -> Iterator[ServerStatus]:
         if not any(server.name == KAFKA for server in self.servers):
             yield ServerStatus(KAFKA, settings.kafka.bootstrap_servers, State.EXTERNAL)
@@ -185,13 +161,3 @@ class Stack:
             if not is_embedded(cluster):
                 addresses = ",".join(f"{point}:{cluster.port}" for point in cluster.contact_points)
                 yield ServerStatus(cluster.name, addresses, State.EXTERNAL)
-
-
-def is_embedded(cluster: Cluster) -> bool:
-    """Whether the stack starts this cluster: all its contact points are this machine, and it asks for no TLS."""
-    return cluster.tls is None and all(map(host.is_loopback, cluster.contact_points))
-
-
-def _address(cluster: Cluster) -> str:
-    point = cluster.contact_points[0]
-    return "127.0.0.1" if point == "localhost" else point

@@ -118,6 +118,18 @@ def test_no_two_servers_of_one_address_share_a_port(tmp_path: Path) -> None:
     assert len(set(ports)) == len(ports) == 12
 
 
+def test_clusters_that_differ_in_their_keyspace_share_a_server(tmp_path: Path) -> None:
+    both = registry(cluster("a", keyspace="short"), cluster("b", keyspace="long"))
+    assert [server.name for server in Stack(settings(tmp_path), both).servers] == ["kafka", "a"]
+    assert [server.name for server in Stack(settings(tmp_path), both, ["b"]).servers] == ["kafka", "a"]
+
+
+def test_a_server_keeps_its_place_whichever_clusters_are_asked_for(tmp_path: Path) -> None:
+    three = registry(*(cluster(f"c{port}", port=port) for port in (19042, 19043, 19044)))
+    every = Stack(settings(tmp_path), three).servers
+    assert Stack(settings(tmp_path), three, ["c19044"]).servers == (every[0], every[3])
+
+
 def test_nothing_runs_and_nothing_is_stored_before_the_first_start(tmp_path: Path) -> None:
     found = Stack(settings(tmp_path), registry(cluster("es15", port=1))).status()
     assert [(each.name, each.state, each.pid, each.data_size) for each in found] == [
