@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import orjson
@@ -15,10 +14,8 @@ from eventstore.errors import ConfigurationError, EventstoreError
 from eventstore.stream import headers as names
 from eventstore.stream.dead_letter import MENDS, DeadLetter, Marker, Where
 from eventstore.stream.dead_letter_log import DeadLetterLog, Progress, Replay
+from eventstore.stream.dead_letter_summary import Summary
 from eventstore.stream.producer import RecordProducer
-
-MAX_GROUPS = 1_000
-"""Lines of `list`; letters of further reasons and tenants are counted together."""
 
 dlq = typer.Typer(name="dlq", help="List, explain and replay dead letters.", no_args_is_help=True)
 
@@ -35,38 +32,6 @@ Conditions = Annotated[
 
 def register(app: typer.Typer) -> None:
     app.add_typer(dlq)
-
-
-@dataclass(slots=True)
-class Group:
-    """Dead letters of one reason, tenant and source topic."""
-
-    waiting: int = 0
-    replayed: int = 0
-    first: str = ""
-    last: str = ""
-    latest: str = ""
-    """The place of one to look at."""
-
-    def add(self, letter: DeadLetter, *, replayed: bool) -> None:
-        self.replayed += replayed
-        self.waiting += not replayed
-        when = letter.time.isoformat(timespec="seconds").replace("+00:00", "Z")
-        self.first = min(self.first or when, when)
-        if when >= self.last:
-            self.last, self.latest = when, f"{letter.partition}/{letter.offset}"
-
-
-@dataclass(slots=True)
-class Summary:
-    groups: dict[tuple[str, str, str], Group] = field(default_factory=dict)
-    strangers: int = 0
-
-    def add(self, letter: DeadLetter, *, replayed: bool) -> None:
-        key = (letter.reason, letter.tenant, letter.source.topic)
-        if key not in self.groups and len(self.groups) >= MAX_GROUPS:
-            key = ("other", "", "")
-        self.groups.setdefault(key, Group()).add(letter, replayed=replayed)
 
 
 @dlq.command("list")

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (
 )
 
 from eventstore.config import KafkaSettings
+from eventstore.errors import KafkaError as OurKafkaError
 from eventstore.errors import RefusedError, TransientKafkaError
 from eventstore.stream.client import client_config, open_client
 from eventstore.stream.failures import mapped
@@ -106,7 +107,7 @@ class TopicAdmin:
         while missing:
             try:
                 missing -= self.topics(missing).keys()
-            except TransientKafkaError:
+            except OurKafkaError:  # "unknown topic", too, says a broker that has not heard of it yet
                 if time.monotonic() > deadline:
                     raise
             if missing and time.monotonic() > deadline:

@@ -5,8 +5,9 @@ import pytest
 from eventstore import __version__
 from eventstore.errors import ConfigurationError
 from eventstore.events import Coordinates, Reason, Rejected
-from eventstore.stream import dead_letters
+from eventstore.stream import dead_letter_summary, dead_letters
 from eventstore.stream.dead_letter import MENDS, DeadLetter, Marker, Stranger, Where, read
+from eventstore.stream.dead_letter_summary import OTHERS, Summary
 from eventstore.stream.dead_letters import Reject, dead_letter_headers, slices
 from eventstore.stream.headers import DEAD_LETTER, MAX_DETAIL_BYTES, origin, parse_coordinates, text_value
 
@@ -180,3 +181,26 @@ def test_slices_are_bounded_by_count_and_by_bytes(monkeypatch: pytest.MonkeyPatc
     cut = [[len(each.value or b"") for each in part] for part in slices(made)]
     assert cut == [[1, 1, 1], [1, 9], [2], [50], [1]]
     assert list(slices([])) == []
+
+
+def test_a_summary_tells_what_waits_since_when_and_where_to_look() -> None:
+    summary = Summary()
+    for offset, (second, replayed) in enumerate([(5, True), (1, False), (9, False)]):
+        made = reject()
+        headers = dead_letter_headers(made, 1_790_000_000 + second)
+        found = read(2, offset, made.key, made.value, headers)
+        assert isinstance(found, DeadLetter)
+        summary.add(found, replayed=replayed)
+    group = summary.groups["schema", "shop", "events"]
+    assert (group.waiting, group.replayed, group.latest) == (2, 1, "2/2")
+    assert (group.first, group.last) == ("2026-09-21T14:13:21Z", "2026-09-21T14:13:29Z")
+
+
+def test_a_summary_is_bounded_whatever_producers_call_their_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letter_summary, "MAX_GROUPS", 3)
+    summary = Summary()
+    for number in range(10):
+        summary.add(letter(reject(b'{"tenant":"t%d"}' % (number % 5))), replayed=False)
+    assert len(summary.groups) == 4
+    assert summary.groups[OTHERS].waiting == 4
+    assert sum(group.waiting for group in summary.groups.values()) == 10
