@@ -75,9 +75,14 @@ def is_alive(process: Process) -> bool:
     """Whether that very process, not a later one of the same pid, still runs."""
     try:
         found = psutil.Process(process.pid)
-        return abs(found.create_time() - process.started) < _SAME_START and found.status() != psutil.STATUS_ZOMBIE
+        return abs(found.create_time() - process.started) < _SAME_START and not _is_buried(found)
     except psutil.Error:
         return False
+
+
+def _is_buried(found: psutil.Process) -> bool:
+    """Dead, whether or not its parent has noticed. A killed JVM's other threads hold its ports a moment longer."""
+    return bool(found.status() == psutil.STATUS_ZOMBIE and found.num_threads() <= 1)
 
 
 def memory(process: Process) -> int:
@@ -102,7 +107,7 @@ def kill(process: Process) -> None:
 
 
 def _end(process: Process, how: signal.Signals, within: float) -> bool:
-    """Signal it and wait; False if it is still there. A zombie counts as gone: only its parent can wait for that."""
+    """Signal it and wait; False if it is still there."""
     deadline = time.monotonic() + within
     with suppress(psutil.NoSuchProcess):
         if is_alive(process):
@@ -122,8 +127,8 @@ def _is_marked(pid: int, directory: Path) -> bool:
 
 
 def _search(directory: Path) -> Process | None:
-    for candidate in psutil.process_iter(["pid", "name", "create_time", "status"]):
-        about = candidate.info
-        if about["status"] != psutil.STATUS_ZOMBIE and _is_marked(about["pid"], directory):
-            return Process(about["pid"], about["create_time"])
+    """A zombie has no command line, so only the living are found."""
+    for candidate in psutil.process_iter(["create_time"]):
+        if _is_marked(candidate.pid, directory):
+            return Process(candidate.pid, candidate.info["create_time"])
     return None
