@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore.events.row import Row
 from eventstore.events.stored import StoredEvent
 from eventstore.tenancy import BucketHistory, Cluster, Registry, Tenant, Tier
 from eventstore.tenancy.buckets import history
@@ -67,6 +68,16 @@ def registry(*tenants: Tenant) -> Registry:
         tiers=tiers,
         tenants={tenant.name: tenant for tenant in made},
     )
+
+
+def row(*, number: int = 1, ttl_seconds: int | None = None, **fields: Any) -> Row:
+    """A row of one user; `number` makes its `eid` and its time, in milliseconds after `NOW_MS`."""
+    made = Row(
+        uid="u1", tenant="shop", bid=3, ts_ms=NOW_MS + number, eid=eid(number).bytes, event="product_viewed",
+        properties=b'{"number": %d}' % number, context=b"{}", write_micros=(NOW_MS + number) * 1000,
+        ttl_seconds=ttl_seconds,
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **fields)
 
 
 def stored(timestamp: int = NOW_MS, number: int = 1, event: str = "product_viewed") -> StoredEvent:

@@ -3,12 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from cassandra.cluster import Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
-from eventstore.errors import StoreError
+from eventstore.errors import StoreError, TransientStoreError
 from eventstore.events.row import Batch, Row
 from eventstore.store.failures import mapped, store_error
 from eventstore.store.row_codec import cells
@@ -38,6 +39,7 @@ class DriverWriter:
             self._fresh: PreparedStatement = session.prepare(statement_in(keyspace, "insert_event"))
             self._late: PreparedStatement = session.prepare(statement_in(keyspace, "insert_late_event"))
         self._window = asyncio.Semaphore(in_flight)
+        self._timeout = session.get_execution_profile(EXEC_PROFILE_DEFAULT).request_timeout
         self._loop = asyncio.get_running_loop()
         self._answers: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
         self._woken = False
@@ -47,8 +49,14 @@ class DriverWriter:
         return self._cluster
 
     async def write(self, batches: Sequence[Batch]) -> list[Failure]:
-        sent = [(batch, await self._send(batch)) for batch in batches]
+        give_up = self._loop.time() + self._timeout
+        sent = []
         failures = []
+        for batch in batches:
+            if await self._may_send(give_up):
+                sent.append((batch, self._send(batch)))
+            else:
+                failures.append(Failure(batch, self._no_room()))
         for batch, answer in sent:
             try:
                 await answer
@@ -59,13 +67,29 @@ class DriverWriter:
     async def close(self) -> None:
         await self._loop.run_in_executor(None, close, self._session)
 
-    async def _send(self, batch: Batch) -> asyncio.Future[None]:
-        await self._window.acquire()
-        answer = self._loop.create_future()
-        response = self._session.execute_async(self._statement(batch))
-        response.add_callbacks(
-            callback=self._answered, callback_args=(answer, None), errback=self._failed, errback_args=(answer,)
+    async def _may_send(self, give_up: float) -> bool:
+        """Waits for room in the window, no longer than until `give_up`."""
+        try:
+            async with asyncio.timeout_at(give_up if self._window.locked() else None):
+                return await self._window.acquire()
+        except TimeoutError:
+            return False
+
+    def _no_room(self) -> TransientStoreError:
+        return TransientStoreError(
+            f"cluster {self._cluster}: it took no more batches for {self._timeout:g} s; the same request may succeed later"
         )
+
+    def _send(self, batch: Batch) -> asyncio.Future[None]:
+        answer = self._loop.create_future()
+        try:
+            response = self._session.execute_async(self._statement(batch))
+        except Exception as exc:  # noqa: BLE001 — mapped like what it answers later
+            self._answered(None, answer, exc)
+        else:
+            response.add_callbacks(
+                callback=self._answered, callback_args=(answer, None), errback=self._failed, errback_args=(answer,)
+            )
         return answer
 
     def _statement(self, batch: Batch) -> BoundStatement | BatchStatement:
@@ -87,7 +111,8 @@ class DriverWriter:
         self._answers.append((answer, error))
         if not self._woken:  # two threads may both see False: one wake-up too many does no harm
             self._woken = True
-            self._loop.call_soon_threadsafe(self._settle)
+            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                self._loop.call_soon_threadsafe(self._settle)
 
     def _failed(self, error: BaseException, answer: asyncio.Future[None]) -> None:
         self._answered(None, answer, error)

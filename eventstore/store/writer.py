@@ -1,4 +1,4 @@
-"""What the ingest path asks of a cluster. Implemented over the driver in `driver_writer`."""
+"""What the ingest path asks of a cluster. Implemented twice: by `driver_writer` and by `lane.writer`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -19,7 +19,11 @@ class EventWriter(Protocol):
     def cluster(self) -> str: ...
 
     async def write(self, batches: Sequence[Batch]) -> Sequence[Failure]:
-        """Try each batch once; waits while as many batches as allowed are on their way."""
+        """Try each batch once; those that failed come back, each once, with why.
+
+        Always returns: a batch that cannot be sent, or is not answered, for the request's time-out is a failure too.
+        A failed batch may have been stored all the same; writing it again changes nothing then.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -8,5 +8,7 @@ of that. The lane takes topology, tokens and tablets from the driver's session a
      ├── node        one node's lanes: one, or one a shard; reconnects
      └── lane        one connection: window, deadlines, answers
           ├── handshake   STARTUP, authentication, PREPARE
+          ├── window      how many batches may be on their way
+          ├── ticket      one call of `write` and what became of its batches
           └── frames      bytes in, bytes out; pure
 """

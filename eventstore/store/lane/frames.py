@@ -10,12 +10,17 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from cassandra import ConsistencyLevel
+from cassandra.connection import ProtocolError
 from cassandra.protocol import ErrorMessage
 from cassandra.protocol_features import ProtocolFeatures
 
 from eventstore.events.row import Batch, Row
 
 VERSION: Final = 4
+ANSWERS: Final = 0x80 | VERSION
+"""The first byte of every answer."""
+MOST_BODY: Final = 256 * 2**20
+"""Bytes that the protocol allows a frame's body."""
 HEADER: Final = Struct(">BBhBi")
 """Version, flags, stream, opcode, body length."""
 EVENT_STREAM: Final = -1
@@ -155,11 +160,19 @@ class Answer(NamedTuple):
 
 
 def split(buffer: bytes) -> tuple[list[Answer], bytes]:
-    """The whole frames at the start of a buffer, and the rest."""
+    """The whole frames at the start of a buffer, and the rest.
+
+    Raises:
+        cassandra.connection.ProtocolError: what was sent is no answer of this protocol; no later byte can be trusted.
+    """
     answers = []
     offset, end = 0, len(buffer)
     while end - offset >= HEADER.size:
-        _, flags, stream, opcode, length = HEADER.unpack_from(buffer, offset)
+        version, flags, stream, opcode, length = HEADER.unpack_from(buffer, offset)
+        if version != ANSWERS or not 0 <= length <= MOST_BODY:
+            raise ProtocolError(
+                f"expected an answer of CQL protocol v{VERSION}, got {buffer[offset : offset + 9].hex()}"
+            )
         start = offset + HEADER.size
         if start + length > end:
             break

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 import cassandra
-from cassandra.protocol_features import TABLETS_ROUTING_V1, ProtocolFeatures
+from cassandra.protocol import BadCredentials
+from cassandra.protocol_features import RATE_LIMIT_ERROR_EXTENSION, TABLETS_ROUTING_V1, ProtocolFeatures
 
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Opcode, Prepared
@@ -19,7 +20,7 @@ CQL_VERSION: Final = "3.0.0"
 async def greet(lane: Lane) -> ProtocolFeatures:
     """Ask a node what it can do: whether it has shards, and which one this connection reached."""
     answer = await lane.ask(Opcode.OPTIONS, b"")
-    return ProtocolFeatures.parse_from_supported(frames.supported(answer.body))
+    return ProtocolFeatures.parse_from_supported(frames.supported(frames.content(answer).body))
 
 
 async def start(lane: Lane, cluster: Cluster, features: ProtocolFeatures) -> None:
@@ -35,7 +36,10 @@ async def start(lane: Lane, cluster: Cluster, features: ProtocolFeatures) -> Non
     if cluster.credentials is None:
         raise cassandra.AuthenticationFailed(f"{lane.node} asks for a login and the registry names no username")
     login = frames.credentials(cluster.credentials.username, password(cluster.name, cluster.credentials))
-    answer = await lane.ask(Opcode.AUTH_RESPONSE, login)
+    try:
+        answer = await lane.ask(Opcode.AUTH_RESPONSE, login)
+    except BadCredentials as refused:  # as the driver tells it: a quorum for the roles may be all that is missing
+        raise cassandra.AuthenticationFailed(f"{lane.node} refused the login: {refused}") from refused
     if answer.opcode != Opcode.AUTH_SUCCESS:
         raise cassandra.AuthenticationFailed(f"{lane.node} asks for more than a password")
 
@@ -48,11 +52,13 @@ async def prepare(lane: Lane, keyspace: str) -> None:
         )
         for name in ("insert_event", "insert_late_event")
     ]
-    lane.prepared = Prepared.of(fresh, late)
+    lane.ready_with(Prepared.of(fresh, late))
 
 
 def _options(features: ProtocolFeatures) -> Mapping[str, str]:
     options = {"CQL_VERSION": CQL_VERSION, "DRIVER_NAME": "eventstore"}
     if features.tablets_routing_v1:
         options[TABLETS_ROUTING_V1] = ""
+    if features.rate_limit_error is not None:  # or a limited partition answers with a code that means a broken setting
+        options[RATE_LIMIT_ERROR_EXTENSION] = ""
     return options

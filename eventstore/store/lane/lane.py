@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, cast
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
 
+from cassandra.connection import ProtocolError
 from cassandra.protocol_features import ProtocolFeatures
 
 from eventstore import metrics
@@ -14,29 +14,36 @@ from eventstore.events.row import Batch
 from eventstore.store.failures import store_error
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import HEADER, VERSION, Answer, Opcode, Prepared
-from eventstore.store.writer import Failure
+from eventstore.store.lane.ticket import Ticket
+from eventstore.store.lane.window import Window
 
-MAX_STREAMS: Final = 2_048
-FIRST_WINDOW: Final = 64.0
-LEAST_WINDOW: Final = 4.0
+STREAMS: Final = 2_048
+MOST_IN_FLIGHT: Final = STREAMS // 2
+MOST_ABANDONED: Final = STREAMS // 4
+"""What is left beyond the two is for control requests: a stream is always free."""
 
 
-@dataclass(slots=True)
-class Ticket:
-    """One call of `write`: how many of its batches are still on their way."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    in_flight: int
+    """Batches on their way over one lane."""
+    timeout: float
+    """Seconds that a batch may wait to be sent, and again for its answer."""
 
-    left: int
-    done: asyncio.Future[None]
-    failures: list[Failure] = field(default_factory=list)
 
-    def settle(self) -> None:
-        self.left -= 1
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
+class Keeper(Protocol):
+    """Who is told what happens on a lane."""
 
-    def fail(self, batch: Batch, error: StoreError) -> None:
-        self.failures.append(Failure(batch, error))
-        self.settle()
+    def lost(self, lane: "Lane", error: StoreError) -> None: ...
+
+    def unprepared(self, lane: "Lane") -> None:
+        """The node has forgotten the statements: prepare them again."""
+
+    def learn(self, tablet: bytes) -> None:
+        """A misrouted batch should have gone to this tablet."""
+
+    def crashed(self, bug: Exception) -> None:
+        """Our own fault, not the node's: nothing may go on as if it had not been."""
 
 
 Sent = tuple[Ticket, Batch, float]
@@ -44,28 +51,27 @@ Sent = tuple[Ticket, Batch, float]
 
 
 class Lane(asyncio.Protocol):
-    """A connection that has shaken hands and prepared its statements is `ready`; batches sent then go out in order.
+    """A connection that has shaken hands and prepared its statements; batches sent then go out in order.
 
-    The window is how many batches may be on their way. It grows by one each round trip and halves when the node says that
-    it is overloaded (additive increase, multiplicative decrease), so that it settles where the node's queue is short.
-    Batches beyond it wait here, bounded by what the workers may have in flight.
+    Batches beyond its window wait here, bounded by what the workers may have in flight.
     """
 
-    def __init__(self, cluster: str, node: str, most_in_flight: int, on_lost: Callable[["Lane"], None]) -> None:
+    def __init__(self, cluster: str, node: str, limits: Limits, keeper: Keeper) -> None:
         self.cluster = cluster
         self.node = node
         self.features = ProtocolFeatures()
-        self.prepared: Prepared | None = None
-        self.on_payload: Callable[[bytes], None] = lambda _: None
-        """Hears the tablet that a misrouted batch should have gone to."""
-        self.re_prepare: Callable[[], None] = lambda: None
-        self.window = min(FIRST_WINDOW, float(most_in_flight))
-        self._most = float(min(most_in_flight, MAX_STREAMS // 2))
-        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
+        self.born = self._loop.time()
+        self.window = Window(float(min(limits.in_flight, MOST_IN_FLIGHT)))
+        self._timeout = limits.timeout
+        self._keeper = keeper
+        self._seconds = metrics.WRITE_SECONDS.labels(cluster)
         self._transport: asyncio.Transport | None = None
+        self._writable = True
         self._rest = b""
-        self._free = list(range(MAX_STREAMS - 1, -1, -1))
+        self._prepared: Prepared | None = None
+        self._prepared_at = 0.0
+        self._free = list(range(STREAMS - 1, -1, -1))
         self._sent: dict[int, Sent] = {}
         """By stream, the oldest first: a dict keeps the order of insertion, so deadlines need no timer of their own."""
         self._abandoned: set[int] = set()
@@ -73,16 +79,17 @@ class Lane(asyncio.Protocol):
         self._requests: dict[int, asyncio.Future[Answer]] = {}
         self._queue: deque[tuple[Ticket, Batch]] = deque()
         self._heard_at = 0.0
-        self._writable = True
 
     @property
     def load(self) -> int:
         """Batches on their way or waiting for the window."""
         return len(self._sent) + len(self._queue)
 
-    @property
-    def ready(self) -> bool:
-        return self.prepared is not None and self._transport is not None
+    def ready_with(self, prepared: Prepared) -> None:
+        """The statements are prepared: what waits goes out."""
+        self._prepared = prepared
+        self._prepared_at = self._loop.time()
+        self.flush()
 
     # ------------------------------------------------------------------------------------------------------- sending
 
@@ -92,18 +99,19 @@ class Lane(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what the window allows, in one system call."""
-        room = min(int(self.window) - len(self._sent), len(self._queue), len(self._free))
-        if room <= 0 or not self._writable or self._transport is None or self.prepared is None:
+        room = min(int(self.window.size) - len(self._sent), len(self._queue))
+        if room <= 0 or not self._writable or self._transport is None or self._prepared is None:
             return
         now = self._loop.time()
         if not self._sent:
             self._heard_at = now  # silence counts from here
         parts: list[bytes] = []
         for _ in range(room):
-            ticket, batch = self._queue.popleft()
+            ticket, batch = self._queue[0]
+            opcode, body = frames.write(self._prepared, batch)
             stream = self._free.pop()
-            opcode, body = frames.write(self.prepared, batch)
             self._sent[stream] = (ticket, batch, now)
+            self._queue.popleft()
             parts += (HEADER.pack(VERSION, 0, stream, opcode, len(body)), body)
         self._transport.write(b"".join(parts))
 
@@ -111,11 +119,11 @@ class Lane(asyncio.Protocol):
         """Send a control request and wait for its answer.
 
         Raises:
-            cassandra.protocol.ErrorMessage: the node answered with an error.
+            cassandra.protocol.ErrorMessage: the node answered with an error; or the driver's exception for it.
             ConnectionError: the connection was lost first.
         """
         if self._transport is None:
-            raise ConnectionResetError("connection lost")
+            raise ConnectionResetError(f"lost the connection to {self.node}")
         stream = self._free.pop()
         answer = self._loop.create_future()
         self._requests[stream] = answer
@@ -131,30 +139,42 @@ class Lane(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
-        answers, self._rest = frames.split(self._rest + data if self._rest else data)
+        try:
+            answers, self._rest = frames.split(self._rest + data if self._rest else data)
+            self._take(answers)
+        except ProtocolError as garbled:
+            self.close(TransientStoreError(f"cluster {self.cluster}: {self.node}: {garbled}"))
+        except Exception as bug:  # noqa: BLE001 — an event loop would only log it
+            self._crash(bug)
+
+    def _take(self, answers: list[Answer]) -> None:
         now = self._heard_at = self._loop.time()
         acknowledged = 0
         oldest = now
         for answer in answers:
-            sent = self._sent.pop(answer.stream, None)
+            stream = answer.stream
+            sent = self._sent.get(stream)
             if sent is None:
                 self._other(answer)
                 continue
-            self._free.append(answer.stream)
             if answer.opcode == Opcode.RESULT:
                 acknowledged += 1
                 oldest = min(oldest, sent[2])
-                sent[0].settle()
                 if answer.flags:
                     self._look_at_payload(answer)
+                sent[0].settle()
             else:
-                self._failed(answer, sent)
+                self._failed(answer, sent, now)
+            del self._sent[stream]
+            self._free.append(stream)
         if acknowledged:
-            metrics.WRITE_SECONDS.labels(self.cluster).observe(now - oldest)
-            self.window = min(self._most, self.window + acknowledged / self.window)
+            self._seconds.observe(now - oldest)
+            if self._queue:
+                self.window.grow(acknowledged)
         self.flush()
 
     def _other(self, answer: Answer) -> None:
+        """The answer to a control request, or one that comes after its deadline; servers' events have no stream."""
         if (request := self._requests.pop(answer.stream, None)) is not None:
             self._free.append(answer.stream)
             if not request.done():
@@ -165,68 +185,83 @@ class Lane(asyncio.Protocol):
 
     def _look_at_payload(self, answer: Answer) -> None:
         if tablet := frames.content(answer).payload.get("tablets-routing-v1"):
-            self.on_payload(tablet)
+            self._keeper.learn(tablet)
 
-    def _failed(self, answer: Answer, sent: Sent) -> None:
-        ticket, batch, _ = sent
+    def _failed(self, answer: Answer, sent: Sent, now: float) -> None:
+        ticket, batch, sent_at = sent
         error = frames.error(answer, self.features)
-        if error.code == frames.UNPREPARED:
-            # The node was restarted or has evicted the statement: prepare it, then send the batch again.
-            self.prepared = None
+        if error.code == frames.UNPREPARED and now - ticket.started < self._timeout:
             self._queue.appendleft((ticket, batch))
-            self.re_prepare()
+            # of all that were sent with the forgotten ids, the first answer has it prepared
+            if self._prepared is not None and sent_at >= self._prepared_at:
+                self._prepared = None
+                self._keeper.unprepared(self)
             return
         failure = store_error(error.to_exception(), self.cluster)
         if isinstance(failure, TransientStoreError):
-            self.window = max(LEAST_WINDOW, self.window / 2)
+            self.window.shrink(sent_at, now)
         ticket.fail(batch, failure)
 
     # ------------------------------------------------------------------------------------------------- time and loss
 
-    def expire(self, now: float, timeout: float) -> None:
-        """Give up batches sent longer ago than `timeout` seconds; a node that said nothing since is given up whole."""
+    def expire(self, now: float) -> None:
+        """Give up batches that were sent or have waited too long ago; a node that says nothing is given up whole."""
         while self._sent:
             stream, (ticket, batch, sent_at) = next(iter(self._sent.items()))
-            if now - sent_at < timeout:
+            if now - sent_at < self._timeout:
                 break
-            if self._heard_at <= sent_at or len(self._abandoned) >= MAX_STREAMS // 2:
-                self.close(f"no answer from {self.node} within {timeout:g} s")
+            error = self._transient(f"{self.node} did not answer within {self._timeout:g} s")
+            if self._heard_at <= sent_at or len(self._abandoned) >= MOST_ABANDONED:
+                self.close(error)
                 return
             del self._sent[stream]
             self._abandoned.add(stream)
-            self.window = max(LEAST_WINDOW, self.window / 2)
-            ticket.fail(
-                batch, TransientStoreError(f"cluster {self.cluster}: {self.node} did not answer within {timeout:g} s")
-            )
+            self.window.shrink(sent_at, now)
+            ticket.fail(batch, error)
+        while self._queue and now - self._queue[0][0].started >= self._timeout:
+            ticket, batch = self._queue.popleft()
+            ticket.fail(batch, self._transient(f"{self.node} took no more batches for {self._timeout:g} s"))
+        self.flush()
 
-    def close(self, why: str) -> None:
-        """End the connection; what is on its way fails with `why` and may be tried elsewhere."""
+    def close(self, error: StoreError) -> None:
+        """End the connection; what is on its way fails with `error`."""
         if self._transport is not None:
             self._transport.abort()
-        self._lost(why)
+        self._lost(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(f"lost the connection to {self.node}" + (f": {exc}" if exc else ""))
-
-    def _lost(self, why: str) -> None:
-        if self._transport is None:
-            return
-        self._transport = None
-        error = TransientStoreError(f"cluster {self.cluster}: {why}")
-        for request in self._requests.values():
-            if not request.done():
-                request.set_exception(ConnectionResetError(why))
-        orphans = [(ticket, batch) for ticket, batch, _ in self._sent.values()] + list(self._queue)
-        self._requests.clear()
-        self._sent.clear()
-        self._queue.clear()
-        for ticket, batch in orphans:
-            ticket.fail(batch, error)
-        self._on_lost(self)
+        self._lost(self._transient(f"lost the connection to {self.node}" + (f": {exc}" if exc else "")))
 
     def pause_writing(self) -> None:
         self._writable = False
 
     def resume_writing(self) -> None:
         self._writable = True
-        self.flush()
+        try:
+            self.flush()
+        except Exception as bug:  # noqa: BLE001 — as in `data_received`
+            self._crash(bug)
+
+    def _transient(self, why: str) -> TransientStoreError:
+        return TransientStoreError(f"cluster {self.cluster}: {why}")
+
+    def _lost(self, error: StoreError) -> None:
+        if self._transport is None:
+            return
+        self._transport = None
+        for request in self._requests.values():
+            if not request.done():
+                request.set_exception(ConnectionResetError(str(error)))
+        orphans = [(ticket, batch) for ticket, batch, _ in self._sent.values()] + list(self._queue)
+        self._requests.clear()
+        self._sent.clear()
+        self._queue.clear()
+        for ticket, batch in orphans:
+            ticket.fail(batch, error)
+        self._keeper.lost(self, error)
+
+    def _crash(self, bug: Exception) -> None:
+        for ticket in [sent[0] for sent in self._sent.values()] + [ticket for ticket, _ in self._queue]:
+            ticket.crash(bug)
+        self._keeper.crashed(bug)
+        self.close(self._transient(f"closed by an unexpected {type(bug).__name__}"))

@@ -75,8 +75,13 @@ class Router:
 
     def _current_ring(self) -> Ring:
         known = self._metadata.token_map
-        owners = known.tokens_to_hosts_by_ks.get(self._keyspace) if known is not None else None
-        if owners is not self._ring_of and owners is not None:  # the driver builds a new one when the topology changes
+        if known is None:
+            return self._ring
+        owners = known.tokens_to_hosts_by_ks.get(self._keyspace)
+        if owners is None and known.ring:  # the driver places replicas only once it is asked for some
+            known.get_replicas(self._keyspace, known.ring[0])
+            owners = known.tokens_to_hosts_by_ks.get(self._keyspace)
+        if owners is not None and owners is not self._ring_of:  # it builds a new one when the topology changes
             self._ring = Ring(
                 [token.value for token in known.ring],
                 [[host.host_id for host in owners.get(token, ())] for token in known.ring],

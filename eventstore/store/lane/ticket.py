@@ -1,0 +1,33 @@
+"""One call of `write` and what became of its batches."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from eventstore.errors import StoreError
+from eventstore.events.row import Batch
+from eventstore.store.writer import Failure
+
+
+@dataclass(slots=True)
+class Ticket:
+    """How many batches of one call are still on their way; the call ends when none is."""
+
+    left: int
+    started: float
+    """Event loop's clock."""
+    done: asyncio.Future[None]
+    failures: list[Failure] = field(default_factory=list)
+
+    def settle(self) -> None:
+        self.left -= 1
+        if not self.left and not self.done.done():  # done: the caller was cancelled
+            self.done.set_result(None)
+
+    def fail(self, batch: Batch, error: StoreError) -> None:
+        self.failures.append(Failure(batch, error))
+        self.settle()
+
+    def crash(self, bug: Exception) -> None:
+        """End the call with what nobody expected: better no answer about its batches than a wrong one."""
+        if not self.done.done():
+            self.done.set_exception(bug)
