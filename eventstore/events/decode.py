@@ -7,7 +7,8 @@ from eventstore.events.reject import Reason, Rejected
 
 MAX_EVENT_BYTES = 32 * 1024
 
-_decode = msgspec.json.Decoder(Event).decode
+decode_event = msgspec.json.Decoder(Event).decode
+"""The same, but raising: for records that have been measured otherwise."""
 
 
 def decode(value: bytes | None) -> Event | Rejected:
@@ -17,7 +18,7 @@ def decode(value: bytes | None) -> Event | Rejected:
     if len(value) > MAX_EVENT_BYTES:
         return Rejected(Reason.TOO_LARGE, f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
     try:
-        return _decode(value)
+        return decode_event(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejected(Reason.MALFORMED, str(error))
     except RecursionError:

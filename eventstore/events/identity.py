@@ -31,7 +31,7 @@ def event_id(tenant: str, message_id: str | None, origin: Callable[[], Coordinat
 
 def uuid_bytes(text: str) -> bytes | None:
     """The bytes of a UUID written 8-4-4-4-12, else None: braces, `urn:` and bare hex are other texts, not UUIDs."""
-    if len(text) != UUID_TEXT_LENGTH or not text[8] == text[13] == text[18] == text[23] == "-":
+    if len(text) != UUID_TEXT_LENGTH or text[8:24:5] != "----":
         return None
     digits = text.replace("-", "")
     try:

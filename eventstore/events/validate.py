@@ -69,13 +69,22 @@ def check_key(event: Event, key: bytes | None) -> Rejected | None:
     return Rejected(Reason.KEY_MISMATCH, f"expected the key {expected.decode()!r}, got {shown}")
 
 
+def micros_of(moment: datetime) -> int:
+    """Microseconds since the epoch.
+
+    Raises:
+        TypeError: the moment has no zone.
+    """
+    return (moment - EPOCH) // MICROSECOND
+
+
 def event_micros(event: Event, now_micros: int, max_future_micros: int) -> int | Rejected:
     """Event time in microseconds since the epoch, checked against the clock that is passed in."""
     stamp = event.timestamp
     if isinstance(stamp, datetime):
         if stamp.tzinfo is None:
             return Rejected(Reason.TIMESTAMP, f"expected RFC 3339 with a zone, got {stamp.isoformat()}")
-        micros = (stamp - EPOCH) // MICROSECOND
+        micros = micros_of(stamp)
     else:
         micros = stamp * 1_000
     if micros < 0:

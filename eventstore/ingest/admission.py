@@ -67,7 +67,7 @@ class Admission:
         tenant = self._tenant(event)
         if isinstance(tenant, Rejected):
             return tenant
-        return _check_schema(event, tenant) or self._row(event, tenant.tier, micros, origin)
+        return check_schema(event, tenant) or self._row(event, tenant.tier, micros, origin)
 
     def _tenant(self, event: Event) -> Tenant | Rejected:
         tenant = self.registry.tenants.get(event.tenant)
@@ -99,7 +99,7 @@ class Admission:
         return Admitted(row, tier)
 
 
-def _check_schema(event: Event, tenant: Tenant) -> Rejected | None:
+def check_schema(event: Event, tenant: Tenant) -> Rejected | None:
     if (schema := tenant.schemas.get(event.event)) is not None:
         return schema.check(bytes(event.properties))
     if tenant.only_listed_events:
