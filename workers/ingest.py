@@ -24,13 +24,14 @@ from eventstore.ingest.routes import Routes
 from eventstore.registry import RegistryFile
 from eventstore.store.driver_writer import DriverWriter
 from eventstore.store.lane.writer import LaneWriter
-from eventstore.store.session import connect
+from eventstore.store.schema import require_schema
+from eventstore.store.session import close, connect
 from eventstore.store.writer import EventWriter
 from eventstore.stream.chunk import Chunk
 from eventstore.stream.dead_letters import DeadLetterProducer
 from eventstore.stream.group import consumer_policy, group_config
 from eventstore.stream.transport import ChunkApp
-from eventstore.tenancy import Cluster, Registry
+from eventstore.tenancy import Registry, Tier
 from workers.supervisor import SUPERVISOR_PID
 
 log = structlog.stdlib.get_logger(__name__)
@@ -130,12 +131,18 @@ class IngestWorker:
 
         return app
 
-    async def _connect(self, cluster: Cluster) -> EventWriter:
-        writer = self.settings.writer
+    async def _connect(self, tier: Tier) -> EventWriter:
+        writer, cluster = self.settings.writer, tier.cluster
         session = await asyncio.to_thread(connect, cluster, request_timeout=writer.request_timeout)
-        if writer.path is WritePath.DRIVER:
-            return DriverWriter(cluster, session, writer.in_flight_batches)
-        return await LaneWriter.open(cluster, session, writer.in_flight_batches, writer.request_timeout)
+        try:
+            for change in await asyncio.to_thread(require_schema, session, tier):
+                log.warning("schema drift, see `eventstore schema check`", cluster=cluster.name, change=change.subject)
+            if writer.path is WritePath.DRIVER:
+                return DriverWriter(cluster, session, writer.in_flight_batches)
+            return await LaneWriter.open(cluster, session, writer.in_flight_batches, writer.request_timeout)
+        except BaseException:
+            await asyncio.to_thread(close, session)
+            raise
 
     async def _run_app(self, app: ChunkApp) -> None:
         await app.start()

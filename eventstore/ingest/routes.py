@@ -7,11 +7,12 @@ import structlog
 
 from eventstore.errors import EventstoreError
 from eventstore.store.writer import EventWriter
-from eventstore.tenancy import Cluster, Registry
+from eventstore.tenancy import Cluster, Registry, Tier
 
 log = structlog.stdlib.get_logger(__name__)
 
-Connect = Callable[[Cluster], Awaitable[EventWriter]]
+Connect = Callable[[Tier], Awaitable[EventWriter]]
+"""A writer to a tier's cluster, whose schema has been found fit for the tier."""
 
 
 class Routes:
@@ -40,12 +41,12 @@ class Routes:
         closed at the end with all others.
 
         Raises:
-            StoreError, ConfigurationError: of a cluster that cannot be reached; the routes stay as they were.
+            EventstoreError: of a cluster that cannot be reached or used; the routes stay as they were.
         """
         async with self._turn:  # edits in quick succession take effect in their order
-            used = [tier.cluster for tier in registry.tiers.values()]
-            await self._connect_all([cluster for cluster in used if cluster not in self._writers])
-            self._by_name = {cluster.name: self._writers[cluster] for cluster in used}
+            used = registry.tiers.values()
+            await self._connect_all([tier for tier in used if tier.cluster not in self._writers])
+            self._by_name = {tier.cluster.name: self._writers[tier.cluster] for tier in used}
             self._registry = registry
 
     async def follow_or_stay(self, registry: Registry) -> None:
@@ -58,10 +59,10 @@ class Routes:
     async def close(self) -> None:
         await asyncio.gather(*(writer.close() for writer in self._writers.values()))
 
-    async def _connect_all(self, clusters: list[Cluster]) -> None:
-        connected = await asyncio.gather(*map(self._connect, clusters), return_exceptions=True)
-        for cluster, writer in zip(clusters, connected, strict=True):
+    async def _connect_all(self, tiers: list[Tier]) -> None:
+        connected = await asyncio.gather(*map(self._connect, tiers), return_exceptions=True)
+        for tier, writer in zip(tiers, connected, strict=True):
             if not isinstance(writer, BaseException):
-                self._writers[cluster] = writer
+                self._writers[tier.cluster] = writer
         if error := next((each for each in connected if isinstance(each, BaseException)), None):
             raise error

@@ -8,7 +8,7 @@ from typing import Final
 
 from cassandra.cluster import Session
 
-from eventstore.errors import RefusedError, TransientStoreError
+from eventstore.errors import PermanentStoreError, RefusedError, TransientStoreError
 from eventstore.store.ddl import Table, Value, parse_keyspace_options, parse_table, render_options
 from eventstore.store.dialect import Dialect, Server, keyspace_options, table_options
 from eventstore.store.drift import Action, Change, Rows, keyspace_changes, statements, table_changes
@@ -96,6 +96,25 @@ def apply_schema(session: Session, tier: Tier, *, progress: Callable[[str], None
                 )
         use_keyspace(session, tier.cluster.keyspace)
     return plan.statements
+
+
+def require_schema(session: Session, tier: Tier) -> list[Change]:
+    """Make sure that rows of this tier can be written and found again; gives the differences that do no harm.
+
+    Raises:
+        PermanentStoreError: the keyspace, the table or a column is missing.
+        RefusedError: the table was made for other rules than the tier's.
+        StoreError: the cluster does not answer.
+    """
+    plan = plan_schema(session, tier)
+    plan.check()
+    missing = [change.subject for change in plan.changes if change.action in (Action.CREATE, Action.ADD)]
+    if missing:
+        raise PermanentStoreError(
+            f"cluster {tier.cluster.name}: expected {', '.join(missing)} in keyspace {tier.cluster.keyspace}, found none; "
+            f"run `eventstore schema apply --cluster {tier.cluster.name}`"
+        )
+    return [change for change in plan.changes if change.action is Action.ALTER]
 
 
 def _server(session: Session) -> Server:

@@ -15,7 +15,7 @@ from eventstore.errors import KafkaError, PermanentKafkaError
 from eventstore.stream.chunk import Chunk
 from eventstore.stream.consumer import ChunkConsumer, ConsumerPolicy, Place
 from eventstore.stream.group import group_config
-from tests.conftest import RunningStack
+from tests.stacks import RunningStack
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -260,7 +260,7 @@ def test_an_unknown_topic_is_refused_by_name(stack: RunningStack) -> None:
 
     async def scenario() -> None:
         member = Recorder(log)
-        with pytest.raises(PermanentKafkaError, match="no-such-topic.*eventstore topics apply"):
+        with pytest.raises(PermanentKafkaError, match=r"no-such-topic.*eventstore topics apply"):
             member.start()
         await member.vanish()
 
