@@ -9,6 +9,9 @@ REGISTRY_RELOAD_FAILURES = Counter(
 CONSUMED = Counter("eventstore_consumed_total", "Records taken from Kafka.")
 STORED = Counter("eventstore_stored_total", "Rows acknowledged by a cluster.", ["cluster"])
 REJECTED = Counter("eventstore_rejected_total", "Records confirmed in the dead-letter topic.", ["reason"])
+BATCHES = Counter(
+    "eventstore_batches_total", "Single-partition batches made of those rows, attempts again not counted.", ["cluster"]
+)
 EXPIRED = Counter("eventstore_expired_total", "Records older than their retention on arrival.", ["tier"])
 RETRIED = Counter("eventstore_retried_total", "Batches written again after a transient failure.", ["cluster"])
 COMMITS = Counter("eventstore_commits_total", "Offset commits acknowledged by Kafka.")

@@ -41,6 +41,7 @@ async def write_until_stored(
         PermanentStoreError: a batch that no retry can help; others of the call may be stored.
         TransientStoreError: batches still failing when the policy's time was up.
     """
+    metrics.BATCHES.labels(writer.cluster).inc(len(batches))
     deadline = monotonic() + policy.deadline_seconds
     attempt = 0
     while failures := await writer.write(batches):
