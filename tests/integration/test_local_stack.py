@@ -44,10 +44,21 @@ def settings(data_dir: Path, kafka_port: int = KAFKA_PORT) -> Settings:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     data_dir = tmp_path_factory.mktemp("stack")
+    leave_half_a_first_start(data_dir)
     made = Own(data_dir, Stack(settings(data_dir), Registry(clusters={"c15": NODE}, tiers={}, tenants={})))
     made.stack.up()
     yield made
     lifecycle.down(data_dir)
+
+
+def leave_half_a_first_start(data_dir: Path) -> None:
+    """What a SIGKILL during the very first start can leave behind."""
+    for cut in (
+        data_dir / "kafka" / "data.new" / "meta.properties",
+        data_dir / "c15" / "data" / "data" / "system" / "x",
+    ):
+        cut.parent.mkdir(parents=True)
+        cut.write_text("half a li")
 
 
 def pids(statuses: tuple[ServerStatus, ...]) -> dict[str, int | None]:
@@ -94,6 +105,11 @@ def stored_records() -> int:
         return int(high - low)
     finally:
         consumer.close()
+
+
+def test_half_a_first_start_is_cleared_away(own: Own) -> None:
+    assert not (own.data_dir / "kafka" / "data.new").exists()
+    assert not (own.data_dir / "c15" / "data" / "data" / "system" / "x").exists()
 
 
 def test_up_again_changes_nothing(own: Own) -> None:
