@@ -1,16 +1,19 @@
 """How far a consumer group is behind the end of a topic."""
 
 from dataclasses import dataclass
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Final, Self
 
 from confluent_kafka import Consumer, TopicPartition
 
 from eventstore.config import KafkaSettings
+from eventstore.errors import TransientKafkaError
 from eventstore.stream.client import client_config
 from eventstore.stream.failures import kafka_error, mapped
 
 ANSWER_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,21 @@ class GroupLag:
         self._client = Consumer(client_config(kafka) | {"group.id": group, "enable.auto.commit": False})
 
     def read(self) -> Standing:
-        """The standing now.
+        """The standing now; asked for again while the group's coordinator moves, as it does in a cluster's first seconds.
 
         Raises:
-            KafkaError: Kafka does not answer, or has no such topic.
+            KafkaError: Kafka does not answer in time, or has no such topic.
         """
+        deadline = monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return self._read()
+            except TransientKafkaError:
+                if monotonic() > deadline:
+                    raise
+                sleep(RETRY_SECONDS)
+
+    def _read(self) -> Standing:
         with mapped(f"asking for the lag on {self._topic}"):
             found = self._client.list_topics(self._topic, timeout=ANSWER_SECONDS).topics[self._topic]
             if found.error is not None:
