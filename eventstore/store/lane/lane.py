@@ -46,8 +46,8 @@ class Keeper(Protocol):
         """Our own fault, not the node's: nothing may go on as if it had not been."""
 
 
-Sent = tuple[Ticket, Batch, float]
-"""What an answer is for, and when it was sent (event loop's clock)."""
+Sent = tuple[Ticket, Batch, float, int]
+"""What an answer is for, when it was sent (event loop's clock), and in which turn: each `flush` is one."""
 
 
 class Lane(asyncio.Protocol):
@@ -70,7 +70,8 @@ class Lane(asyncio.Protocol):
         self._writable = True
         self._rest = b""
         self._prepared: Prepared | None = None
-        self._prepared_at = 0.0
+        self._prepared_in = 0
+        self._turn = 0
         self._free = list(range(STREAMS - 1, -1, -1))
         self._sent: dict[int, Sent] = {}
         """By stream, the oldest first: a dict keeps the order of insertion, so deadlines need no timer of their own."""
@@ -88,7 +89,7 @@ class Lane(asyncio.Protocol):
     def ready_with(self, prepared: Prepared) -> None:
         """The statements are prepared: what waits goes out."""
         self._prepared = prepared
-        self._prepared_at = self._loop.time()
+        self._prepared_in = self._turn
         self.flush()
 
     # ------------------------------------------------------------------------------------------------------- sending
@@ -103,6 +104,7 @@ class Lane(asyncio.Protocol):
         if room <= 0 or not self._writable or self._transport is None or self._prepared is None:
             return
         now = self._loop.time()
+        self._turn += 1
         if not self._sent:
             self._heard_at = now  # silence counts from here
         parts: list[bytes] = []
@@ -110,7 +112,7 @@ class Lane(asyncio.Protocol):
             ticket, batch = self._queue[0]
             opcode, body = frames.write(self._prepared, batch)
             stream = self._free.pop()
-            self._sent[stream] = (ticket, batch, now)
+            self._sent[stream] = (ticket, batch, now, self._turn)
             self._queue.popleft()
             parts += (HEADER.pack(VERSION, 0, stream, opcode, len(body)), body)
         self._transport.write(b"".join(parts))
@@ -188,18 +190,18 @@ class Lane(asyncio.Protocol):
             self._keeper.learn(tablet)
 
     def _failed(self, answer: Answer, sent: Sent, now: float) -> None:
-        ticket, batch, sent_at = sent
+        ticket, batch, _, turn = sent
         error = frames.error(answer, self.features)
         if error.code == frames.UNPREPARED and now - ticket.started < self._timeout:
             self._queue.appendleft((ticket, batch))
             # of all that were sent with the forgotten ids, the first answer has it prepared
-            if self._prepared is not None and sent_at >= self._prepared_at:
+            if self._prepared is not None and turn > self._prepared_in:
                 self._prepared = None
                 self._keeper.unprepared(self)
             return
         failure = store_error(error.to_exception(), self.cluster)
         if isinstance(failure, TransientStoreError):
-            self.window.shrink(sent_at, now)
+            self.window.shrink(turn, self._turn)
         ticket.fail(batch, failure)
 
     # ------------------------------------------------------------------------------------------------- time and loss
@@ -207,7 +209,7 @@ class Lane(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Give up batches that were sent or have waited too long ago; a node that says nothing is given up whole."""
         while self._sent:
-            stream, (ticket, batch, sent_at) = next(iter(self._sent.items()))
+            stream, (ticket, batch, sent_at, turn) = next(iter(self._sent.items()))
             if now - sent_at < self._timeout:
                 break
             error = self._transient(f"{self.node} did not answer within {self._timeout:g} s")
@@ -216,7 +218,7 @@ class Lane(asyncio.Protocol):
                 return
             del self._sent[stream]
             self._abandoned.add(stream)
-            self.window.shrink(sent_at, now)
+            self.window.shrink(turn, self._turn)
             ticket.fail(batch, error)
         while self._queue and now - self._queue[0][0].started >= self._timeout:
             ticket, batch = self._queue.popleft()
@@ -252,7 +254,7 @@ class Lane(asyncio.Protocol):
         for request in self._requests.values():
             if not request.done():
                 request.set_exception(ConnectionResetError(str(error)))
-        orphans = [(ticket, batch) for ticket, batch, _ in self._sent.values()] + list(self._queue)
+        orphans = [(ticket, batch) for ticket, batch, _, _ in self._sent.values()] + list(self._queue)
         self._requests.clear()
         self._sent.clear()
         self._queue.clear()

@@ -1,4 +1,4 @@
-"""How many batches may be on their way over one lane. Pure: the time is passed in."""
+"""How many batches may be on their way over one lane. Pure."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ class Window:
 
     most: float
     size: float = 0.0
-    _shrunk_at: float = 0.0
+    _shrunk_at: int = -1
 
     def __post_init__(self) -> None:
         self.size = min(FIRST, self.most)
@@ -23,8 +23,11 @@ class Window:
     def grow(self, acknowledged: int) -> None:
         self.size = min(self.most, self.size + acknowledged / self.size)
 
-    def shrink(self, sent_at: float, now: float) -> None:
-        """A batch sent at `sent_at` failed; those sent before the window last shrank have had their say."""
-        if sent_at >= self._shrunk_at:
+    def shrink(self, sent: int, turn: int) -> None:
+        """A batch sent in turn `sent` failed; it is turn `turn` now. Those sent before it last shrank have had their say.
+
+        Turns, not times: an event loop's clock may stand still for a millisecond.
+        """
+        if sent > self._shrunk_at:
             self.size = max(min(LEAST, self.most), self.size / 2)
-            self._shrunk_at = now
+            self._shrunk_at = turn
