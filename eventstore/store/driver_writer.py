@@ -9,6 +9,7 @@ from typing import Any
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
+from eventstore import metrics
 from eventstore.errors import StoreError, TransientStoreError
 from eventstore.events.row import Batch, Row
 from eventstore.store.failures import mapped, store_error
@@ -41,7 +42,9 @@ class DriverWriter:
         self._window = asyncio.Semaphore(in_flight)
         self._timeout = session.get_execution_profile(EXEC_PROFILE_DEFAULT).request_timeout
         self._loop = asyncio.get_running_loop()
-        self._answers: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
+        self._seconds = metrics.WRITE_SECONDS.labels(cluster.name)
+        self._answers: deque[tuple[asyncio.Future[None], float, BaseException | None]] = deque()
+        """What was asked, when it was sent (the event loop's clock), what came."""
         self._woken = False
 
     @property
@@ -81,14 +84,17 @@ class DriverWriter:
         )
 
     def _send(self, batch: Batch) -> asyncio.Future[None]:
-        answer = self._loop.create_future()
+        answer, sent = self._loop.create_future(), self._loop.time()
         try:
             response = self._session.execute_async(self._statement(batch))
         except Exception as exc:  # noqa: BLE001 — mapped like what it answers later
-            self._answered(None, answer, exc)
+            self._answered(None, answer, sent, exc)
         else:
             response.add_callbacks(
-                callback=self._answered, callback_args=(answer, None), errback=self._failed, errback_args=(answer,)
+                callback=self._answered,
+                callback_args=(answer, sent, None),
+                errback=self._failed,
+                errback_args=(answer, sent),
             )
         return answer
 
@@ -107,26 +113,30 @@ class DriverWriter:
 
     # ---------------------------------------------------------------------------------------- on the driver's thread
 
-    def _answered(self, _: Any, answer: asyncio.Future[None], error: BaseException | None) -> None:
-        self._answers.append((answer, error))
+    def _answered(self, _: Any, answer: asyncio.Future[None], sent: float, error: BaseException | None) -> None:
+        self._answers.append((answer, sent, error))
         if not self._woken:  # two threads may both see False: one wake-up too many does no harm
             self._woken = True
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 self._loop.call_soon_threadsafe(self._settle)
 
-    def _failed(self, error: BaseException, answer: asyncio.Future[None]) -> None:
-        self._answered(None, answer, error)
+    def _failed(self, error: BaseException, answer: asyncio.Future[None], sent: float) -> None:
+        self._answered(None, answer, sent, error)
 
     # ---------------------------------------------------------------------------------------------- on the event loop
 
     def _settle(self) -> None:
         self._woken = False  # before looking: an answer that comes in from here on wakes us again
+        oldest = now = self._loop.time()
         while self._answers:
-            answer, error = self._answers.popleft()
+            answer, sent, error = self._answers.popleft()
             self._window.release()
             if answer.done():  # its chunk was abandoned
                 continue
             if error is None:
+                oldest = min(oldest, sent)
                 answer.set_result(None)
             else:
                 answer.set_exception(store_error(error, self._cluster))
+        if oldest < now:
+            self._seconds.observe(now - oldest)
