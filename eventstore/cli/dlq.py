@@ -71,8 +71,11 @@ def _print_summary(summary: Summary, topic: str, *, as_json: bool) -> None:
             for (reason, tenant, source), group in ordered
         ])  # fmt: skip
     elif ordered:
-        columns = ("reason", "tenant", "source topic", "waiting#", "replayed#", "first", "last", "latest")
-        rows = ((*key, g.waiting, g.replayed, _minute(g.first), _minute(g.last), g.latest) for key, g in ordered)
+        # eight columns would not fit a terminal of 80: since when, and from which topic, stands in --json
+        columns = ("reason", "tenant", "waiting#", "replayed#", "last", "latest")
+        rows = (
+            (reason, tenant, g.waiting, g.replayed, _minute(g.last), g.latest) for (reason, tenant, _), g in ordered
+        )
         out.print(table(f"Dead letters in {topic}", columns, rows))
     else:
         out.print(f"No dead letters in {topic}.")
