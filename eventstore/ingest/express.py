@@ -50,7 +50,7 @@ class Destination:
     """A tier and its buckets; the last one used is at hand, because times that arrive together are close together."""
 
     tier: Tier
-    retention_micros: int
+    retention_seconds: int
     buckets: dict[int, Bucket] = field(default_factory=dict)
     """By bid, of the present chunk."""
     bucket: Bucket = field(default_factory=lambda: NOWHERE)
@@ -149,7 +149,7 @@ class Express:
             if micros > late_from:
                 count, end = FRESH, WRITE_TIME(8, micros)
             else:
-                ttl = (destination.retention_micros - now_micros + micros) // MICROS
+                ttl = destination.retention_seconds - (now_micros - micros) // MICROS
                 if ttl <= 0:
                     found.expired[destination.tier.name] += 1
                     continue
@@ -193,7 +193,7 @@ class Express:
         sender = self._senders.get(key)
         if sender is None:
             tier = tenant.tier
-            destination = self._destinations.setdefault(tier.name, Destination(tier, tier.retention_seconds * MICROS))
+            destination = self._destinations.setdefault(tier.name, Destination(tier, tier.retention_seconds))
             has_rules = bool(tenant.schemas) or tenant.only_listed_events
             sender = Sender(row.tenant, row.uid, text(row.uid) + text(row.tenant), tenant, has_rules, destination)
             self._senders[key] = sender

@@ -1,0 +1,190 @@
+"""The express way comes to the verdicts of the book: for any records, cold or warm, whatever chunk they come in."""
+
+import json
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore.events import Rejected, compile_schema
+from eventstore.events.cells import encode, is_late, routing_key, values
+from eventstore.events.row import Row
+from eventstore.ingest.admission import Admission, Admitted, ClockRules
+from eventstore.ingest.express import Express, Sorted, first_place
+from eventstore.stream.chunk import Chunk, Member
+from eventstore.tenancy import Registry, Tenant
+from eventstore.tenancy.buckets import history
+from tests.builders import DAY_MS, NOW_MS, cluster, registry, tier
+
+pytestmark = pytest.mark.properties
+
+NOW_MICROS = NOW_MS * 1000
+RULES = ClockRules()
+T30 = tier("t30", buckets=history([(0, 10 * DAY_MS), (NOW_MS - 5 * DAY_MS, DAY_MS // 2)]))
+T15 = tier("t15", days=15, width_days=5, on=cluster("c15"))
+NUMBERS = compile_schema({"type": "object", "properties": {"n": {"type": "integer"}}})
+REGISTRY = registry(
+    Tenant("shop", T30),
+    Tenant("forum", T15),
+    Tenant("strict", T30, schemas={"seen": NUMBERS}, only_listed_events=True),
+    Tenant("closed", T15, enabled=False),
+)
+
+ages = st.one_of(
+    st.integers(-2 * DAY_MS, 40 * DAY_MS),
+    st.sampled_from([0, 3_600_000, 3_599_999, 15 * DAY_MS, 30 * DAY_MS, 5 * DAY_MS, -DAY_MS, -DAY_MS - 1]),
+)
+
+
+def rfc3339(age: int) -> str:
+    return datetime.fromtimestamp((NOW_MS - age) / 1000, UTC).isoformat(timespec="microseconds")
+
+
+stamps = st.one_of(
+    ages.map(lambda age: NOW_MS - age), ages.map(rfc3339), st.sampled_from(["2026-09-20T10:00:00", "soon", -1, None, 1.5, True])
+)  # fmt: skip
+names = st.sampled_from(["seen", "bought", "", "x" * 129, "nul\0", "größe"])
+uids = st.sampled_from(["u1", "u2", "", "ü", "a:b", "u\0", "u" * 257])
+message_ids = st.one_of(
+    st.none(), st.uuids().map(str), st.uuids().map(lambda u: str(u).upper()),
+    st.sampled_from(["", "m-1", "x" * 36, "é" * 36, "x" * 101, "9b2f8d2e 4c1a-4f7e-8a35-0d1c2b3a4f5e", "----" * 9]),
+)  # fmt: skip
+bodies = st.sampled_from(
+    [
+        "{}",
+        '{"n": 1}',
+        '{"n": "one"}',
+        "[]",
+        '"text"',
+        "1",
+        "null",
+        '{"a":' * 40 + "1" + "}" * 40,
+        '{"x": "[[[[[[{{{{{{"}',
+        '{"ü": "ø"}',
+    ]
+)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> tuple[bytes | None, bytes | None]:
+    """(key, value): mostly sound, with one thing or another wrong."""
+    fields: dict[str, Any] = {
+        "tenant": draw(st.sampled_from(["shop", "shop", "forum", "strict", "closed", "nobody"])),
+        "uid": draw(uids) if draw(st.integers(0, 3)) == 0 else draw(st.sampled_from(["u1", "u2"])),
+        "event": draw(names) if draw(st.integers(0, 3)) == 0 else "seen",
+        "timestamp": draw(stamps),
+        "message_id": draw(message_ids) if draw(st.booleans()) else str(draw(st.uuids())),
+    }
+    text = json.dumps(fields, ensure_ascii=draw(st.booleans()))
+    if draw(st.booleans()):
+        text = text[:-1] + f', "properties": {draw(bodies)}}}'
+    if draw(st.integers(0, 3)) == 0:
+        text = text[:-1] + f', "context": {draw(bodies)}}}'
+    value = text.encode()
+    key = f"{fields['tenant']}:{fields['uid']}".encode()
+    wrong = draw(st.integers(0, 15))
+    if wrong == 0:
+        value = value[: draw(st.integers(0, len(value)))]
+    elif wrong == 1:
+        value = value.replace(b"u", b"\xff", 1)
+    elif wrong == 2:
+        key = draw(st.sampled_from([b"", b"shop:u2", b"forum:u1"]))
+    elif wrong == 3:
+        return key, draw(st.sampled_from([None, b"", value[:-1] + b" " * 33_000 + b"}"]))
+    return key, value
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> list[Message]:
+    found = draw(st.lists(events(), max_size=12))
+    return [
+        Message(topic="events", partition=1, offset=offset, key=key, value=value, headers=None, timestamp=(1, NOW_MS))
+        for offset, (key, value) in enumerate(found)
+    ]
+
+
+def by_the_book(
+    chunk: list[Message], of: Registry
+) -> tuple[dict[str, Counter[bytes]], list[tuple[Rejected, int]], Counter[str]]:
+    admission = Admission(of, NOW_MICROS, RULES)
+    rows: dict[str, Counter[bytes]] = defaultdict(Counter)
+    rejects: list[tuple[Rejected, int]] = []
+    expired: Counter[str] = Counter()
+    for record in chunk:
+        verdict = admission.verdict(record.value(), record.key(), partial(first_place, record))
+        if isinstance(verdict, Admitted):
+            rows[verdict.tier.cluster.name][encode(verdict.row)] += 1
+        elif isinstance(verdict, Rejected):
+            rejects.append((verdict, record.offset()))
+        else:
+            expired[verdict.tier.name] += 1
+    return dict(rows), rejects, expired
+
+
+def flat(found: Sorted) -> dict[str, Counter[bytes]]:
+    rows = {name: Counter(cells for batch in batches for cells in batch) for name, batches in found.batches.items()}
+    return {name: counted for name, counted in rows.items() if counted}
+
+
+def assert_the_same(express: Express, chunk: list[Message], of: Registry) -> None:
+    found = express.sort(Chunk("events", 1, chunk, 0, Member()), of, NOW_MICROS)
+    rows, rejects, expired = by_the_book(chunk, of)
+    assert flat(found) == rows
+    assert [(rejected, record.offset()) for rejected, record in found.rejects] == rejects
+    assert found.expired == expired
+    for batches in found.batches.values():
+        for batch in batches:
+            assert len({routing_key(cells) for cells in batch}) == 1
+
+
+@given(st.lists(messages(), min_size=1, max_size=4))
+def test_both_ways_come_to_the_same_verdicts(chunks: list[list[Message]]) -> None:
+    express = Express(RULES)
+    for chunk in chunks:
+        assert_the_same(express, chunk, REGISTRY)
+        assert_the_same(express, chunk, REGISTRY)  # once more, with every sender known
+
+
+@given(messages())
+def test_a_new_registry_is_followed_at_once(chunk: list[Message]) -> None:
+    express = Express(RULES)
+    assert_the_same(express, chunk, REGISTRY)
+    moved = registry(Tenant("shop", T15), Tenant("forum", T30, enabled=False))
+    assert_the_same(express, chunk, moved)
+    assert_the_same(express, chunk, REGISTRY)
+
+
+def test_known_senders_do_take_the_express_way() -> None:
+    """Else everything above would only compare the book with itself."""
+    express = Express(RULES)
+    good = json.dumps({"tenant": "shop", "uid": "u1", "event": "seen", "timestamp": NOW_MS,
+                       "message_id": "9b2f8d2e-4c1a-4f7e-8a35-0d1c2b3a4f5e"}).encode()  # fmt: skip
+    chunk = [
+        Message(topic="events", partition=1, offset=n, key=b"shop:u1", value=good, timestamp=(1, 1)) for n in range(3)
+    ]
+    express.sort(Chunk("events", 1, chunk, 0, Member()), REGISTRY, NOW_MICROS)
+    express._by_the_book = None  # type: ignore[method-assign, assignment]
+    found = express.sort(Chunk("events", 1, chunk, 0, Member()), REGISTRY, NOW_MICROS)
+    assert sum(len(batch) for batch in found.batches["c30"]) == 3
+
+
+rows = st.builds(
+    Row, uid=st.text(max_size=9).filter(str.isascii), tenant=st.just("shop"), bid=st.integers(0, 2**31 - 1), ts_ms=st.integers(0, 2**45),
+    eid=st.binary(min_size=16, max_size=16), event=st.just("seen"), properties=st.binary(max_size=9), context=st.binary(max_size=9),
+    write_micros=st.integers(0, 2**60), ttl_seconds=st.one_of(st.none(), st.integers(1, 2**31 - 1)),
+)  # fmt: skip
+
+
+@given(rows)
+def test_cells_say_what_the_row_says(row: Row) -> None:
+    cells = encode(row)
+    found = values(cells)
+    assert found[:2] == [row.uid.encode(), row.tenant.encode()]
+    assert found[4:8] == [row.eid, row.event.encode(), row.properties, row.context]
+    assert int.from_bytes(found[8], "big") == row.write_micros
+    assert is_late(cells) == (row.ttl_seconds is not None) == (len(found) == 10)
