@@ -138,7 +138,7 @@ class IngestWorker:
             for change in await asyncio.to_thread(require_schema, session, tier):
                 log.warning("schema drift, see `eventstore schema check`", cluster=cluster.name, change=change.subject)
             if writer.path is WritePath.DRIVER:
-                return DriverWriter(cluster, session, writer.in_flight_batches)
+                return await DriverWriter.open(cluster, session, writer.in_flight_batches)
             return await LaneWriter.open(cluster, session, writer.in_flight_batches, writer.request_timeout)
         except BaseException:
             await asyncio.to_thread(close, session)

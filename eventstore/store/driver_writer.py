@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
@@ -20,6 +20,11 @@ from eventstore.store.writer import Failure
 from eventstore.tenancy import Cluster
 
 
+class Statements(NamedTuple):
+    fresh: PreparedStatement
+    late: PreparedStatement
+
+
 class DriverWriter:
     """Writes to one cluster.
 
@@ -27,18 +32,10 @@ class DriverWriter:
     come in since it last looked.
     """
 
-    def __init__(self, cluster: Cluster, session: Session, in_flight: int) -> None:
-        """`in_flight`: most batches on their way at once.
-
-        Raises:
-            StoreError: the statements cannot be prepared; mostly the table is not there.
-        """
+    def __init__(self, cluster: Cluster, session: Session, in_flight: int, statements: Statements) -> None:
         self._cluster = cluster.name
-        keyspace = cluster.keyspace
         self._session = session
-        with mapped(cluster.name):
-            self._fresh: PreparedStatement = session.prepare(statement_in(keyspace, "insert_event"))
-            self._late: PreparedStatement = session.prepare(statement_in(keyspace, "insert_late_event"))
+        self._fresh, self._late = statements
         self._window = asyncio.Semaphore(in_flight)
         self._timeout = session.get_execution_profile(EXEC_PROFILE_DEFAULT).request_timeout
         self._loop = asyncio.get_running_loop()
@@ -46,6 +43,26 @@ class DriverWriter:
         self._answers: deque[tuple[asyncio.Future[None], float, BaseException | None]] = deque()
         """What was asked, when it was sent (the event loop's clock), what came."""
         self._woken = False
+
+    @classmethod
+    async def open(cls, cluster: Cluster, session: Session, in_flight: int) -> "DriverWriter":
+        """A writer that closes the session at its end, or if this fails.
+
+        Args:
+            cluster: where to write; its keyspace and table are there.
+            session: from `connect(cluster)`; its request time-out is each batch's.
+            in_flight: most batches on their way at once.
+
+        Raises:
+            StoreError: the statements cannot be prepared; mostly the table is not there.
+        """
+        try:
+            with mapped(cluster.name):
+                statements = await asyncio.to_thread(_prepare, session, cluster.keyspace)
+        except BaseException:
+            await asyncio.to_thread(close, session)
+            raise
+        return cls(cluster, session, in_flight, statements)
 
     @property
     def cluster(self) -> str:
@@ -140,3 +157,9 @@ class DriverWriter:
                 answer.set_exception(store_error(error, self._cluster))
         if oldest < now:
             self._seconds.observe(now - oldest)
+
+
+def _prepare(session: Session, keyspace: str) -> Statements:
+    return Statements(
+        *(session.prepare(statement_in(keyspace, name)) for name in ("insert_event", "insert_late_event"))
+    )

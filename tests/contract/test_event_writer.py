@@ -38,11 +38,7 @@ DDL_SECONDS = 60.0
 
 async def open_driver(cluster: Cluster, in_flight: int, request_timeout: float) -> EventWriter:
     session = await asyncio.to_thread(connect, cluster, request_timeout=request_timeout)
-    try:
-        return DriverWriter(cluster, session, in_flight)
-    except BaseException:
-        close(session)
-        raise
+    return await DriverWriter.open(cluster, session, in_flight)
 
 
 async def open_lane(cluster: Cluster, in_flight: int, request_timeout: float) -> EventWriter:
