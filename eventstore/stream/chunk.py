@@ -29,7 +29,7 @@ class Chunk:
         self.partition = partition
         self.messages = messages
         self.size = size
-        """Bytes of all values and keys."""
+        """Bytes it holds in memory, about."""
         self.member = member
         self.state = State.WAITING
         self.ledger: Ledger

@@ -9,7 +9,7 @@ has drained what is being worked on.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from time import monotonic
@@ -32,6 +32,8 @@ POLL_SECONDS = 0.05
 KAFKA_SECONDS = 10.0
 """Longest wait for a broker's answer to a blocking call (committed offsets, watermarks)."""
 DOING = "consuming"
+RECORD_OVERHEAD_BYTES = 512
+"""What a record weighs beside its value: its key, and the client's object for it."""
 PAUSE_AFTER_SECONDS = 0.5
 """A stall longer than this pauses the partitions: shorter ones are not worth losing the prefetched records."""
 
@@ -94,6 +96,7 @@ class ChunkConsumer(Member):
         self._released = self._released_bytes = 0
         self._room = threading.Event()
         self._stopping = threading.Event()
+        self._topics: tuple[str, ...] = ()
         self._holding = False
         self._paused = False
         self._record_bytes = 1_024
@@ -122,6 +125,7 @@ class ChunkConsumer(Member):
             TransientKafkaError: no broker answers.
         """
         self._refuse_unknown(topics)
+        self._topics = tuple(topics)
         self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         self._thread.start()
 
@@ -274,14 +278,25 @@ class ChunkConsumer(Member):
         if any(map(Message.error, messages)):
             messages = [m for m in messages if not self._is_error(m)]
         chunks = []
-        for place, group in groupby(messages, key=_place):
-            if (chunk := self._chunk(place, list(group))) is not None:
+        for place, run in self._runs(messages):
+            if (chunk := self._chunk(place, run)) is not None:
                 chunks.append(chunk)
                 self._taken += len(chunk)
                 self._taken_bytes += chunk.size
                 self._record_bytes = max(1, chunk.size // len(chunk))
         if chunks:
             self._loop.call_soon_threadsafe(self._book, chunks)
+
+    def _runs(self, messages: list[Message]) -> Iterator[tuple[Place, list[Message]]]:
+        """Consecutive records of one partition; one name or number a record is looked at, and never in Python."""
+        partitions: Iterable[Any] = map(Message.partition, messages)
+        if len(self._topics) > 1:
+            partitions = zip(map(Message.topic, messages), partitions, strict=True)
+        start = 0
+        for _, run in groupby(partitions):
+            end = start + len(list(run))
+            yield _place(messages[start]), messages[start:end]
+            start = end
 
     def _chunk(self, place: Place, messages: list[Message]) -> Chunk | None:
         assignment = self._assignments.get(place)
@@ -294,7 +309,7 @@ class ChunkConsumer(Member):
             if not messages:
                 return None
         assignment.next_offset = messages[-1].offset() + 1
-        size = sum(map(len, messages)) + sum(len(key) for key in map(Message.key, messages) if key)
+        size = sum(map(len, messages)) + RECORD_OVERHEAD_BYTES * len(messages)
         chunk = Chunk(place.topic, place.partition, messages, size, self)
         chunk.ledger = assignment.ledger
         return chunk
