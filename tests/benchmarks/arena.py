@@ -1,0 +1,167 @@
+"""Where one benchmark run takes place: servers, topics filled once and read by every contestant, a fresh keyspace each."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from uuid import uuid4
+
+import yaml
+
+from eventstore.config import KafkaSettings, ProducerSettings, Settings, TopicSettings, load_settings
+from eventstore.demo.census import take_census
+from eventstore.registry import load_registry
+from eventstore.store.schema import apply_schema
+from eventstore.store.session import close, connect
+from eventstore.stream.admin import TopicAdmin
+from eventstore.stream.producer import RecordProducer
+from eventstore.stream.topics import wanted_topics
+from eventstore.tenancy import Cluster, Registry
+from tests.benchmarks.data import Dataset
+
+PARTITIONS = 8
+DDL_SECONDS = 60.0
+SCAN_SECONDS = 30.0
+
+
+class WrongRowsError(AssertionError):
+    """What is stored is not every event exactly once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A topic that holds a dataset."""
+
+    topic: str
+    data: Dataset
+    users: Counter[tuple[str, str]] = field(repr=False)
+    """Events by (tenant, uid)."""
+
+    @property
+    def events(self) -> int:
+        return self.data.count
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A keyspace of one contestant's own, or a stand-in for a cluster, and the registry that leads there."""
+
+    cluster: Cluster
+    registry_path: Path
+
+    @property
+    def registry(self) -> Registry:
+        return load_registry(self.registry_path)
+
+
+@dataclass(slots=True)
+class Arena:
+    bootstrap_servers: str
+    cluster: Cluster
+    """The real one."""
+    folder: Path
+    _loads: dict[str, Load] = field(default_factory=dict)
+    _topics: list[str] = field(default_factory=list)
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        return KafkaSettings(bootstrap_servers=self.bootstrap_servers)
+
+    def load(self, data: Dataset) -> Load:
+        """The topic that holds this dataset; filled at the first call."""
+        if data.name not in self._loads:
+            topic = self.topic()
+            self._loads[data.name] = Load(topic, data, self._publish(topic, data))
+        return self._loads[data.name]
+
+    def topic(self) -> str:
+        """An empty topic and its dead-letter topic."""
+        name = f"bench_{uuid4().hex[:12]}"
+        self._topics.append(name)
+        TopicAdmin(self.kafka).apply(wanted_topics(_topics(name)))
+        return name
+
+    @contextmanager
+    def keyspace(self, tenants: Sequence[str], schema: Path | None = None) -> Iterator[Target]:
+        """An empty keyspace on the real cluster; dropped at the end."""
+        cluster = replace(self.cluster, keyspace=f"bench_{uuid4().hex[:12]}")
+        target = self.target(cluster, tenants, schema)
+        session = connect(cluster, request_timeout=DDL_SECONDS)
+        try:
+            for tier in target.registry.tiers.values():
+                apply_schema(session, tier)
+            yield target
+        finally:
+            session.execute(f"DROP KEYSPACE IF EXISTS {cluster.keyspace}")
+            close(session)
+
+    def target(self, cluster: Cluster, tenants: Sequence[str], schema: Path | None = None) -> Target:
+        """A registry of one tier with these tenants on this cluster; `schema` is their events' JSON Schema."""
+        events = {"page_edited": str(schema)} if schema else {}
+        document = {
+            "clusters": {
+                cluster.name: {
+                    "contact_points": list(cluster.contact_points), "port": cluster.port,
+                    "datacenter": cluster.datacenter, "keyspace": cluster.keyspace, "replication": cluster.replication,
+                }
+            },
+            "tiers": {"t30": {"retention": "30d", "cluster": cluster.name, "buckets": [{"width": "10d"}]}},
+            "tenants": {name: {"tier": "t30"} | ({"events": events} if events else {}) for name in tenants},
+        }  # fmt: skip
+        path = self.folder / f"registry-{uuid4().hex[:12]}.yaml"
+        path.write_text(yaml.safe_dump(document), "utf-8")
+        return Target(cluster, path)
+
+    def environment(self, topic: str, target: Target, group: str, **more: str) -> dict[str, str]:
+        """A worker's environment."""
+        return {
+            **os.environ,
+            "EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "EVENTSTORE_REGISTRY": str(target.registry_path),
+            "EVENTSTORE_TOPICS__EVENTS": topic,
+            "EVENTSTORE_TOPICS__DEAD_LETTERS": f"{topic}.dlq",
+            "EVENTSTORE_WORKER__GROUP": group,
+            "EVENTSTORE_LOG__FORMAT": "json",
+        } | more
+
+    def check(self, target: Target, users: Counter[tuple[str, str]]) -> None:
+        """Every event is stored exactly once.
+
+        Raises:
+            WrongRowsError: some user has more or fewer rows than events.
+        """
+        settings = load_settings(writer={"request_timeout": SCAN_SECONDS})
+        found = Counter(take_census(settings, target.registry).users)
+        if found != users:
+            missing, doubled = (users - found).total(), (found - users).total()
+            raise WrongRowsError(
+                f"expected {users.total()} rows, one an event, found {found.total()}: {missing} missing, {doubled} too many"
+            )
+
+    def close(self) -> None:
+        """Delete what the run has made on the servers."""
+        TopicAdmin(self.kafka).delete([name for topic in self._topics for name in (topic, f"{topic}.dlq")])
+
+    def _publish(self, topic: str, data: Dataset) -> Counter[tuple[str, str]]:
+        users: Counter[tuple[str, str]] = Counter()
+        producer = RecordProducer(self.kafka, ProducerSettings(), topic)
+        for event in data:
+            producer.publish(event.key, event.value)
+            users[event.tenant, event.uid] += 1
+        producer.confirm()
+        return users
+
+
+def _topics(name: str) -> TopicSettings:
+    return TopicSettings(events=name, dead_letters=f"{name}.dlq", partitions=PARTITIONS)
+
+
+def settings_for(environment: dict[str, str]) -> Settings:
+    """What a worker of this environment would use."""
+    return load_settings(
+        kafka={"bootstrap_servers": environment["EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS"]},
+        topics={"events": environment["EVENTSTORE_TOPICS__EVENTS"]},
+        worker={"group": environment["EVENTSTORE_WORKER__GROUP"]},
+    )

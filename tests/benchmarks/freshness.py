@@ -1,0 +1,2 @@
+def freshness(bench: object) -> None:
+    """x"""

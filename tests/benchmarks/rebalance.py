@@ -1,0 +1,2 @@
+def rebalance(bench: object) -> None:
+    """x"""
