@@ -1,28 +1,83 @@
-"""The bottomless store: a process that acknowledges every batch at once, so that only the worker's own limit counts."""
+"""The bottomless store: a process that acknowledges every batch at once, so that only the worker's own limit counts.
 
+`python -m tests.benchmarks.sink PORT` answers a worker's questions about the schema as a real cluster would.
+"""
+
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from string import Template
+from typing import Any
+
+import uvloop
 
 from eventstore.local.probe import speaks_cql
+from eventstore.store.ddl import render_options
+from eventstore.store.dialect import Dialect, keyspace_options, table_options
+from eventstore.store.lane.frames import Opcode
+from eventstore.store.statements import statement
 from eventstore.tenancy import Cluster
-from tests.fake_cql import DATACENTER, KEYSPACE, free_port
+from tests.builders import tier
+from tests.cql_values import TEXT, rows_result
+from tests.fake_cql import DATACENTER, KEYSPACE, FakeNode, FakeRing, free_port
 from tests.waiting import until
 
 ADDRESS = "127.0.0.1"
+READY_SECONDS = 20.0
 
 
 @contextmanager
 def running_sink() -> Iterator[tuple[Cluster, int]]:
     """(the cluster it stands for, its process id)."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fake_cql", "--port", str(port)], stdout=subprocess.DEVNULL
-    )
+    cluster = _cluster(free_port())
+    process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.sink", str(cluster.port)])
     try:
-        until(lambda: speaks_cql(ADDRESS, port), "the sink to listen", 20)
-        yield Cluster("sink", (ADDRESS,), port, DATACENTER, KEYSPACE, 1), process.pid
+        until(lambda: speaks_cql(ADDRESS, cluster.port), "the sink to listen", READY_SECONDS)
+        yield cluster, process.pid
     finally:
         process.kill()
         process.wait()
+
+
+class SinkNode(FakeNode):
+    """A fake node that knows the schema of a tier of 30 days."""
+
+    def query(self, cql: str) -> tuple[int, bytes]:
+        if cql.startswith("DESCRIBE"):
+            kind = "keyspace" if "KEYSPACE" in cql else "table"
+            return _rows({"keyspace_name": KEYSPACE, "type": kind, "name": "any", "create_statement": self._ddl(kind)})
+        if "system_schema.tables" in cql:
+            return _rows({"table_name": "events"}) if f"'{KEYSPACE}'" in cql else _rows({"table_name": "tables"})
+        return super().query(cql)
+
+    def _ddl(self, kind: str) -> str:
+        schema = tier(on=_cluster(self.ring.port))
+        options = {
+            "keyspace": lambda: keyspace_options(schema, Dialect.CASSANDRA),
+            "table": lambda: table_options(schema, Dialect.CASSANDRA),
+        }[kind]()
+        name = {"keyspace": "create_keyspace", "table": "create_events"}[kind]
+        return Template(statement(name)).substitute(keyspace=KEYSPACE, options=render_options(options))
+
+
+def _rows(row: dict[str, Any]) -> tuple[int, bytes]:
+    return Opcode.RESULT, rows_result("SELECT * FROM any", dict.fromkeys(row, TEXT), [row])
+
+
+def _cluster(port: int) -> Cluster:
+    return Cluster("sink", (ADDRESS,), port, DATACENTER, KEYSPACE, replication=1)
+
+
+async def _serve(port: int) -> None:
+    ring = FakeRing(port)
+    node = SinkNode(ADDRESS, ring, FakeRing(port).add(ADDRESS).tokens, sink=True)
+    ring.nodes.append(node)
+    await node.start()
+    await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        uvloop.run(_serve(int(sys.argv[1])))
