@@ -15,7 +15,7 @@ from eventstore.cli.console import err, out
 from eventstore.cli.local import shown_progress
 from tests.benchmarks import plots, ratios, results, scenarios
 from tests.benchmarks.arena import Arena
-from tests.benchmarks.bench import QUICK, Bench, Scale
+from tests.benchmarks.bench import FULL, QUICK, Bench, Scale
 from tests.benchmarks.results import Result
 from tests.benchmarks.servers import servers
 
@@ -27,8 +27,8 @@ Events = Annotated[int, typer.Option(envvar="BENCH_EVENTS", help="Events of the 
 @app.command()
 def run(
     names: Annotated[str, typer.Option("--scenarios", envvar="SCENARIOS", help="Comma-separated; default: all.")] = "",
-    events: Events = Scale.events,
-    rounds: Annotated[int, typer.Option(help="Turns of what is compared.")] = Scale.rounds,
+    events: Events = FULL.events,
+    rounds: Annotated[int, typer.Option(help="Turns of what is compared.")] = FULL.rounds,
     size: Annotated[str, typer.Option(envvar="BENCH", help="`quick`: a small load, to see that all works.")] = "full",
 ) -> None:
     """Run scenarios on the embedded stack; results go to bench-results/."""

@@ -24,6 +24,7 @@ class Scale:
         return max(500, int(self.events * share))
 
 
+FULL = Scale()
 QUICK = Scale(events=4_000, rounds=1, seconds=2.0)
 
 

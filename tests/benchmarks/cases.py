@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eventstore.demo import scene
 from tests.benchmarks import data, worker
-from tests.benchmarks.arena import Load, Target
+from tests.benchmarks.arena import Load
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.data import Dataset
 from tests.benchmarks.results import host_load

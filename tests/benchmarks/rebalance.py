@@ -1,2 +1,2 @@
 def rebalance(bench: object) -> None:
-    """x"""
+    """X"""
