@@ -88,6 +88,8 @@ PERMANENT: frozenset[type[Exception]] = frozenset({
     query.TraceUnavailable,
 })  # fmt: skip
 
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""The driver tells of it as of any socket's error, and keeps only the text."""
 _NO_QUORUM_FOR_ROLES = "Unable to perform authentication"
 """Cassandra answers so when it cannot read its roles, not when the password is wrong."""
 
@@ -104,6 +106,8 @@ def is_transient(exc: BaseException) -> bool:
         return all(is_transient(inner) for inner in _inner(exc))
     if isinstance(exc, cassandra.AuthenticationFailed):
         return _NO_QUORUM_FOR_ROLES in str(exc)
+    if isinstance(exc, OSError) and _UNTRUSTED in str(exc):
+        return False
     nearest = next((kind for kind in type(exc).__mro__ if kind in TRANSIENT or kind in PERMANENT), None)
     return nearest in TRANSIENT
 
@@ -139,7 +143,7 @@ def _mend(exc: BaseException, cluster: str) -> str:
         return f"mend username, password_env or password_file of {section}"
     if any(isinstance(cause, cassandra.Unauthorized | protocol.UnauthorizedErrorMessage) for cause in causes):
         return f"grant the user of {section} access to its keyspace"
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+    if any(isinstance(cause, ssl.SSLError) or _UNTRUSTED in str(cause) for cause in causes):
         return f"mend tls of {section}"
     if isinstance(exc, driver.NoHostAvailable | cassandra.UnresolvableContactPoints):
         return f"check that its nodes run and that contact_points and port of {section} name them"

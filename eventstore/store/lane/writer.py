@@ -1,17 +1,15 @@
 """The lane as an `EventWriter`."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 from cassandra.cluster import Session
-from cassandra.policies import HostStateListener
 from cassandra.pool import Host
 
 from eventstore.errors import StoreError, TransientStoreError
-from eventstore.events.row import Batch
+from eventstore.events.cells import Batch
 from eventstore.store.failures import mapped
 from eventstore.store.lane.lane import Lane, Limits
 from eventstore.store.lane.node import Listener, Node, Terms
@@ -21,8 +19,8 @@ from eventstore.store.session import close, tls_context
 from eventstore.store.writer import Failure
 from eventstore.tenancy import Cluster
 
-CHECKS_PER_TIMEOUT: Final = 10
-"""How finely deadlines are kept: one timer for all batches of a writer, not one a batch."""
+LOOKS_PER_TIMEOUT: Final = 10
+"""How finely deadlines are kept: one timer for all batches of a writer, not one a batch. It looks for nodes as well."""
 
 
 class LaneWriter:
@@ -37,10 +35,8 @@ class LaneWriter:
         self._nodes: dict[UUID, Node] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
-        self._deadlines: asyncio.TimerHandle | None = None
-        self._topology = _Topology(self._loop, self._follow_topology)
+        self._next_look: asyncio.TimerHandle | None = None
         self._bug: Exception | None = None
-        self._closed = False
 
     @classmethod
     async def open(cls, cluster: Cluster, session: Session, in_flight: int, request_timeout: float) -> "LaneWriter":
@@ -92,16 +88,12 @@ class LaneWriter:
         return ticket.failures
 
     async def close(self) -> None:
-        self._closed = True
-        self._session.cluster.unregister_listener(self._topology)
-        if self._deadlines is not None:
-            self._deadlines.cancel()
+        if self._next_look is not None:
+            self._next_look.cancel()
         await asyncio.gather(*(node.close() for node in self._nodes.values()), *self._leaving)
         await self._loop.run_in_executor(None, close, self._session)
 
     async def _open_first(self) -> None:
-        self._keep_deadlines()
-        self._session.cluster.register_listener(self._topology)
         with mapped(self.cluster):
             hosts = self._hosts()
         for host in hosts.values():
@@ -112,6 +104,7 @@ class LaneWriter:
                 raise outcome
         if not self.lanes:
             raise self._unreachable()
+        self._look_after()
 
     def _unreachable(self) -> StoreError:
         """Why no node is connected; one that refuses us counts more than those that are away."""
@@ -135,50 +128,33 @@ class LaneWriter:
 
     def _follow_topology(self) -> None:
         """Nodes that came are connected, nodes that left or have another address now are let go."""
-        if self._closed:
-            return
-        try:
-            hosts = self._hosts()
-            for host_id, node in list(self._nodes.items()):
-                endpoint = hosts[host_id].endpoint if host_id in hosts else None
-                if endpoint is None or (endpoint.address, endpoint.port) != (node.address, node.port):
-                    del self._nodes[host_id]
-                    self._router.forget(host_id)
-                    leaving = self._loop.create_task(node.close())
-                    self._leaving.add(leaving)
-                    leaving.add_done_callback(self._leaving.discard)
-            for host_id, host in hosts.items():
-                if host_id not in self._nodes:
-                    self._nodes[host_id] = self._node(host)
-                    self._nodes[host_id].start()
-        except Exception as bug:  # noqa: BLE001 — an event loop would only log it
-            self._crashed(bug)
+        hosts = self._hosts()
+        for host_id, node in list(self._nodes.items()):
+            endpoint = hosts[host_id].endpoint if host_id in hosts else None
+            if endpoint is None or (endpoint.address, endpoint.port) != (node.address, node.port):
+                del self._nodes[host_id]
+                self._router.forget(host_id)
+                leaving = self._loop.create_task(node.close())
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+        for host_id, host in hosts.items():
+            if host_id not in self._nodes:
+                self._nodes[host_id] = self._node(host)
+                self._nodes[host_id].start()
 
     # ----------------------------------------------------------------------------------------------- time and surprise
 
-    def _keep_deadlines(self) -> None:
-        self._deadlines = self._loop.call_later(self._limits.timeout / CHECKS_PER_TIMEOUT, self._keep_deadlines)
+    def _look_after(self) -> None:
+        """Keep deadlines and topology, again and again. The driver's listeners do not hear of every node that leaves."""
+        self._next_look = self._loop.call_later(self._limits.timeout / LOOKS_PER_TIMEOUT, self._look_after)
         now = self._loop.time()
         try:
             for lane in self.lanes:
                 lane.expire(now)
+            self._follow_topology()
         except Exception as bug:  # noqa: BLE001 — an event loop would only log it
             self._crashed(bug)
 
     def _crashed(self, bug: Exception) -> None:
         """Nothing is written any more: the next call raises it, and the worker ends."""
         self._bug = bug
-
-
-class _Topology(HostStateListener):  # type: ignore[misc]
-    """Hears of nodes on the driver's threads."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], Any]) -> None:
-        self._loop = loop
-        self._changed = changed
-
-    def on_up(self, host: Host) -> None:  # noqa: ARG002 — the driver's signature
-        with suppress(RuntimeError):  # the loop has ended: nobody listens any more
-            self._loop.call_soon_threadsafe(self._changed)
-
-    on_add = on_remove = on_down = on_up
