@@ -30,7 +30,6 @@ UNITS: Final = {
     "load": "load events/s",
     "gap_before_s": "gap before s",
     "gap_s": "survivors' gap s",
-    "idle_s": "partition idle s",
     "more_us": "us more/event",
     "check_us": "check us/event",
     "events": "events",
