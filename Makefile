@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+BENCH_READY := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast check format lock clean
+.PHONY: help demo demo-down test test-fast check bench bench-check bench-record profile format lock clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -36,6 +37,24 @@ check: $(READY) ## static checks: ruff, mypy --strict, Import Linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+$(BENCH_READY): $(READY) deploy/requirements-bench.lock
+	@echo "Installing what the benchmarks need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-bench.lock
+	@touch $@
+
+bench: $(BENCH_READY) ## measure side by side with others; SCENARIOS=lane,sink BENCH_EVENTS=50000 BENCH=quick
+	@$(BIN)/python -m tests.benchmarks run
+
+bench-check: $(BENCH_READY) ## hold the contest again; fails if a recorded ratio has got 15 % worse
+	@$(BIN)/python -m tests.benchmarks run --scenarios stock,simple,driver,lane
+	@$(BIN)/python -m tests.benchmarks check
+
+bench-record: $(BENCH_READY) ## make the last run's ratios those to compare with
+	@$(BIN)/python -m tests.benchmarks record
+
+profile: $(BENCH_READY) ## where a worker's CPU goes, by stage of an event's journey
+	@$(BIN)/python -m tests.benchmarks profile
+
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -43,6 +62,9 @@ format: $(READY) ## format the code
 lock: ## resolve the dependencies anew (needs uv); versions and hashes only, no addresses
 	uv pip compile pyproject.toml --extra local --group dev --universal --generate-hashes --python-version 3.11 \
 		--upgrade --no-header --no-annotate --no-emit-index-url --quiet --output-file deploy/requirements.lock
+	uv pip compile --group pyproject.toml:bench --constraint deploy/requirements.lock --universal --generate-hashes \
+		--python-version 3.11 --upgrade --no-header --no-annotate --no-emit-index-url --quiet \
+		--output-file deploy/requirements-bench.lock
 
 clean: ## delete what was installed and cached here, but no data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

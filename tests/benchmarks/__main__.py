@@ -16,6 +16,7 @@ from eventstore.cli.local import shown_progress
 from tests.benchmarks import plots, ratios, results, scenarios
 from tests.benchmarks.arena import Arena
 from tests.benchmarks.bench import FULL, QUICK, Bench, Scale
+from tests.benchmarks.profile import profile as worker_profile
 from tests.benchmarks.results import Result
 from tests.benchmarks.servers import servers
 
@@ -60,6 +61,16 @@ def check() -> None:
 def record() -> None:
     """Make the ratios of the last run those that later runs are compared with."""
     ratios.record(results.load())
+
+
+@app.command()
+def profile(events: Events = FULL.events) -> None:
+    """Attribute the lane worker's CPU to the stages of an event's journey."""
+    with arena() as place:
+        found = worker_profile(Bench(place, Scale(events)))
+    results.FOLDER.mkdir(exist_ok=True)
+    (results.FOLDER / "profile.md").write_text(found + "\n", "utf-8")
+    out.print(found, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import yaml
 
-from eventstore.config import KafkaSettings, ProducerSettings, Settings, TopicSettings, load_settings
+from eventstore.config import KafkaSettings, ProducerSettings, TopicSettings, load_settings
 from eventstore.demo.census import take_census
 from eventstore.registry import load_registry
 from eventstore.store.schema import apply_schema
@@ -68,6 +68,10 @@ class Arena:
     @property
     def kafka(self) -> KafkaSettings:
         return KafkaSettings(bootstrap_servers=self.bootstrap_servers)
+
+    @property
+    def loads(self) -> list[Load]:
+        return list(self._loads.values())
 
     def load(self, data: Dataset) -> Load:
         """The topic that holds this dataset; filled at the first call."""
@@ -156,12 +160,3 @@ class Arena:
 
 def _topics(name: str) -> TopicSettings:
     return TopicSettings(events=name, dead_letters=f"{name}.dlq", partitions=PARTITIONS)
-
-
-def settings_for(environment: dict[str, str]) -> Settings:
-    """What a worker of this environment would use."""
-    return load_settings(
-        kafka={"bootstrap_servers": environment["EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS"]},
-        topics={"events": environment["EVENTSTORE_TOPICS__EVENTS"]},
-        worker={"group": environment["EVENTSTORE_WORKER__GROUP"]},
-    )

@@ -2,9 +2,13 @@
 
 import time
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
+import orjson
+
 from eventstore.demo import scene
+from eventstore.events.schema import compile_schema
 from tests.benchmarks import data, worker
 from tests.benchmarks.arena import Load
 from tests.benchmarks.bench import Bench
@@ -83,12 +87,8 @@ def per_core(cpu_us: float) -> float:
 
 def check_alone(events: Dataset, most: int = 20_000) -> float:
     """Microseconds to check one event's properties, everything else left out."""
-    import orjson
-
-    from eventstore.events.schema import compile_schema
-
     schema = compile_schema(orjson.loads(SCHEMA.read_bytes()))
-    properties = [orjson.dumps(orjson.loads(event.value)["properties"]) for event, _ in zip(events, range(most))]
+    properties = [orjson.dumps(orjson.loads(event.value)["properties"]) for event in islice(events, most)]
     start = time.process_time()
     for each in properties:
         assert schema.check(each) is None
@@ -103,7 +103,7 @@ def _into_sink(bench: Bench, load: Load, schema: Path | None = None) -> worker.I
 def _with_stall(bench: Bench, load: Load) -> worker.Ingested:
     with running_sink() as (cluster, pid), ExitStack() as stack:
         target = bench.arena.target(cluster, load.data.tenants)
-        (one,) = stack.enter_context(worker.workers(bench.arena, load.topic, target, **PATIENT))
+        (one,) = stack.enter_context(worker.workers(bench.arena, load.topic, target, PATIENT))
         memory = stack.enter_context(Memory(one.pid))
         one.wait_for("partitions assigned")
         with stopped(pid):
@@ -112,16 +112,14 @@ def _with_stall(bench: Bench, load: Load) -> worker.Ingested:
         figures = {"events": float(load.events), "peak_mb": round(status_mb(one.pid, "VmHWM") or 0.0, 1)}
         one.stop()
         closing = one.wait_for_end()
-    return worker.Ingested(
-        figures | {"cpu_us": closing["cpu_us_per_record"], "host_load": host_load()}, memory.curve
-    )
+    return worker.Ingested(figures | {"cpu_us": closing["cpu_us_per_record"], "host_load": host_load()}, memory.curve)
 
 
 def _together(bench: Bench, load: Load, count: int) -> dict[str, float]:
     """The store stands still until every member has its partitions, so that none has a lead."""
     with running_sink() as (cluster, pid), ExitStack() as stack:
         target = bench.arena.target(cluster, load.data.tenants)
-        group = stack.enter_context(worker.workers(bench.arena, load.topic, target, count, **PATIENT))
+        group = stack.enter_context(worker.workers(bench.arena, load.topic, target, PATIENT, count))
         for each in group:
             each.wait_for("worker starting")
         with stopped(pid):
@@ -146,7 +144,7 @@ def _wait_for_balance(group: list[worker.Worker]) -> None:
     """Until all partitions are spread over all members: each has its share of the eight."""
 
     def owned(member: worker.Worker) -> int:
-        changes = [line for line in member.lines("partitions assigned") + member.lines("partitions gone")]
+        changes = member.lines("partitions assigned") + member.lines("partitions gone")
         return len(max(changes, key=lambda line: line["timestamp"])["all"]) if changes else 0
 
     until(lambda: all(owned(member) == 8 // len(group) for member in group), "an even assignment")

@@ -47,7 +47,7 @@ def foreign(module: str) -> Contestant:
             [sys.executable, "-m", f"tests.benchmarks.sinks.{module}", msgspec.json.encode(job).decode()],
             capture_output=True, text=True, check=False, timeout=FOREIGN_SECONDS, cwd=worker.REPOSITORY,
         )  # fmt: skip
-        assert done.returncode == 0 and done.stdout, f"{module} failed: {done.stderr[-2_000:]}"
+        assert done.returncode == 0, f"{module} failed: {done.stderr[-2_000:]}"
         figures: dict[str, float] = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, float])
         return figures | {"host_load": host_load()}
 

@@ -83,31 +83,33 @@ def _tenant(edit: dict[str, object]) -> str:
 def _wikipedia(data: Dataset) -> Iterator[Event]:
     edits = []
     for edit in _edits():
-        properties = {name: value for name, value in edit.items() if name not in ("channel", "user", "time")}
-        edits.append((_tenant(edit), str(edit["user"]), orjson.Fragment(orjson.dumps(properties))))
+        kept = {name: value for name, value in edit.items() if name not in ("channel", "user", "time")}
+        edits.append((_tenant(edit), str(edit["user"]), orjson.Fragment(orjson.dumps(kept))))
     for number, (tenant, uid, properties) in enumerate(itertools.islice(itertools.cycle(edits), data.count)):
-        yield Event(tenant, uid, _envelope(data, number, tenant, uid, "page_edited", properties))
+        yield _event(data, number, (tenant, uid), "page_edited", properties)
 
 
 def _synthetic(data: Dataset, size: int, users: int) -> Iterator[Event]:
     chance = random.Random(size)
-    empty = len(_envelope(data, 0, data.tenants[0], "u0", "page_viewed", {"text": ""}))
+    empty = len(_event(data, 0, (data.tenants[0], "u0"), "page_viewed", {"text": ""}).value)
     padding = max(1, size - empty)
     for number in range(data.count):
         user = chance.randrange(users) if users > 1 else 0
         tenant, uid = data.tenants[user % len(data.tenants)], f"u{user}"
         text = chance.randbytes(padding // 2 + 1).hex()[:padding]  # compresses about as badly as ids and hashes do
-        yield Event(tenant, uid, _envelope(data, number, tenant, uid, "page_viewed", {"text": text}))
+        yield _event(data, number, (tenant, uid), "page_viewed", {"text": text})
 
 
-def _envelope(data: Dataset, number: int, tenant: str, uid: str, event: str, properties: object) -> bytes:
+def _event(data: Dataset, number: int, sender: tuple[str, str], event: str, properties: object) -> Event:
+    tenant, uid = sender
     seconds, millis = divmod(data.time_ms(number), 1_000)
-    return orjson.dumps(
+    value = orjson.dumps(
         {
             "tenant": tenant, "uid": uid, "event": event, "message_id": event_uuid(data.name, number),
             "timestamp": f"{_second(seconds)}.{millis:03}Z", "properties": properties,
         }
     )  # fmt: skip
+    return Event(tenant, uid, value)
 
 
 def _second(seconds: int) -> str:

@@ -46,9 +46,7 @@ def _limit(bench: Bench) -> float:
 
 def _measure(bench: Bench, load: Load, target: Target, rate: float) -> tuple[list[float], Counter[tuple[str, str]]]:
     """(seconds until each marker could be read, all events by user)."""
-    pace = Pace(
-        bench.arena.bootstrap_servers, load.topic, load.events, load.data.now_ms, rate, MARKER_SECONDS
-    )
+    pace = Pace(bench.arena.bootstrap_servers, load.topic, load.events, load.data.now_ms, rate, MARKER_SECONDS)
     with worker.workers(bench.arena, load.topic, target) as (one,), pacer(pace) as producer:
         one.wait_for("partitions assigned")
         seconds = _read_markers(target, load.data.tenants[0], begin(producer), load.events / rate)

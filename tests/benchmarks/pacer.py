@@ -54,7 +54,8 @@ def pacer(pace: Pace) -> Iterator["subprocess.Popen[str]"]:
 
 def begin(process: "subprocess.Popen[str]") -> float:
     """Let it begin in a moment; the time when it will, in seconds since the epoch."""
-    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdin is not None
     assert process.stdout.readline() == "ready\n", "the paced producer failed; see its error above"
     start = time.time() + LEAD_SECONDS
     process.stdin.write(f"{start}\n")

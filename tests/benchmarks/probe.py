@@ -35,6 +35,8 @@ def moments(notes: Path) -> list[float]:
 if __name__ == "__main__":
     settings = load_settings()
     setup_logging(settings.log)
-    with Path(sys.argv[1]).open("w", buffering=1) as file:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            sys.exit(runner.run(IngestWorker(settings, meter=NotingMeter(file)).run()))
+    with (
+        Path(sys.argv[1]).open("w", buffering=1) as file,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        sys.exit(runner.run(IngestWorker(settings, meter=NotingMeter(file)).run()))

@@ -4,10 +4,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -68,13 +69,14 @@ class Worker:
 
 
 @contextmanager
-def workers(arena: Arena, topic: str, target: Target, count: int = 1, **settings: str) -> Iterator[list[Worker]]:
+def workers(
+    arena: Arena, topic: str, target: Target, settings: Mapping[str, str] = MappingProxyType({}), count: int = 1
+) -> Iterator[list[Worker]]:
     """So many workers of one new group; whatever becomes of the block, none is left."""
     group = f"bench-{uuid4().hex[:12]}"
     started: list[Worker] = []
     try:
-        for _ in range(count):
-            started.append(start(arena, topic, target, group, **settings))
+        started.extend(start(arena, topic, target, group, **settings) for _ in range(count))
         yield started
     finally:
         for worker in started:
@@ -109,7 +111,7 @@ class Ingested:
 
 def ingest(arena: Arena, load: Load, target: Target, **settings: str) -> Ingested:
     """Run one worker over the whole load, stop it, and give its own figures and those of the operating system."""
-    with workers(arena, load.topic, target, **settings) as (worker,), Memory(worker.pid) as memory:
+    with workers(arena, load.topic, target, settings) as (worker,), Memory(worker.pid) as memory:
         wait_until_done(arena, load, [worker])
         scrape = Scrape(worker.metrics_port)
         peak = status_mb(worker.pid, "VmHWM") or 0.0
