@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore.events.cells import Batch, Cells, encode, values
 from eventstore.events.row import Row
 from eventstore.events.stored import StoredEvent
 from eventstore.tenancy import BucketHistory, Cluster, Registry, Tenant, Tier
@@ -78,6 +79,15 @@ def row(*, number: int = 1, ttl_seconds: int | None = None, **fields: Any) -> Ro
         ttl_seconds=ttl_seconds,
     )  # fmt: skip
     return msgspec.structs.replace(made, **fields)
+
+
+def batch(*rows: Row) -> Batch:
+    """The rows as an `EventWriter` takes them."""
+    return [encode(each) for each in rows]
+
+
+def uid_of(cells: Cells) -> str:
+    return values(cells)[0].decode()
 
 
 def stored(timestamp: int = NOW_MS, number: int = 1, event: str = "product_viewed") -> StoredEvent:

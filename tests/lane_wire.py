@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from eventstore.errors import StoreError
-from eventstore.events.row import Batch
+from eventstore.events.cells import Batch
 from eventstore.store.lane.frames import HEADER, Opcode, Prepared
 from eventstore.store.lane.lane import Lane, Limits
 from eventstore.store.lane.ticket import Ticket
-from tests.builders import row
+from tests.builders import batch, row
 from tests.cql_values import Reader, integer, short, text
 
 TIMEOUT = 4.0
@@ -119,12 +119,15 @@ class LaneOnWire:
 
     def batches(self, number: int, rows: int = 1) -> list[Batch]:
         """Each of a user of its own."""
-        return [[row(uid=f"u{next(self._numbers)}", number=each) for each in range(rows)] for _ in range(number)]
+        return [
+            batch(*(row(uid=uid, number=each) for each in range(rows)))
+            for uid in (f"u{next(self._numbers)}" for _ in range(number))
+        ]
 
     def write(self, batches: list[Batch]) -> Ticket:
         ticket = Ticket(len(batches), self.now, self.loop.create_future())
-        for batch in batches:
-            self.lane.send(ticket, batch)
+        for each in batches:
+            self.lane.send(ticket, each)
         self.lane.flush()
         return ticket
 

@@ -16,6 +16,7 @@ from eventstore import __version__
 from eventstore.config import Settings, WritePath
 from eventstore.errors import ExitCode
 from eventstore.ingest.admission import ClockRules
+from eventstore.ingest.express import Express
 from eventstore.ingest.grouping import BatchLimit
 from eventstore.ingest.meter import Meter
 from eventstore.ingest.pipeline import Pipeline
@@ -94,7 +95,7 @@ class IngestWorker:
             writer=routes.writer,
             dead_letters=dead_letters,
             clock=lambda: time.time_ns() // 1_000,
-            rules=ClockRules(worker.max_future, worker.late_after),
+            express=Express(ClockRules(worker.max_future, worker.late_after)),
             limit=BatchLimit(writer.batch_rows, writer.batch_bytes),
             retry=RetryPolicy(writer.backoff_base, writer.backoff_max, writer.retry_deadline),
         )

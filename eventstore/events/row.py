@@ -18,7 +18,3 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """The cells' write timestamp: event time, so a replay never overwrites anything newer."""
     ttl_seconds: int | None
     """Remaining life of a late row; None: the table's default, counted from the server's now."""
-
-
-Batch = list[Row]
-"""Rows of one partition (uid, tenant, bid), written as one mutation."""

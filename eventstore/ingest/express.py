@@ -202,10 +202,10 @@ class Express:
     def _collect(self, found: Sorted) -> None:
         """Take the groups of all buckets; the next chunk starts with empty ones."""
         for destination in self._destinations.values():
-            batches = found.batches.setdefault(destination.tier.cluster.name, [])
-            for bucket in destination.buckets.values():
-                batches += bucket.groups.values()
-            destination.forget()
+            if destination.buckets:
+                groups = [batch for bucket in destination.buckets.values() for batch in bucket.groups.values()]
+                found.batches[destination.tier.cluster.name] = groups
+                destination.forget()
 
     def _follow(self, registry: Registry) -> None:
         if registry is not self._registry:  # what was remembered may no longer hold

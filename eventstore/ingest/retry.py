@@ -9,7 +9,7 @@ import structlog
 
 from eventstore import metrics
 from eventstore.errors import TransientStoreError
-from eventstore.events.row import Batch
+from eventstore.events.cells import Batch
 from eventstore.store.writer import EventWriter
 
 log = structlog.stdlib.get_logger(__name__)

@@ -11,9 +11,8 @@ from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedS
 
 from eventstore import metrics
 from eventstore.errors import StoreError, TransientStoreError
-from eventstore.events.row import Batch, Row
+from eventstore.events.cells import Batch, Cells, is_late, values
 from eventstore.store.failures import mapped, store_error
-from eventstore.store.row_codec import cells
 from eventstore.store.session import close
 from eventstore.store.statements import statement_in
 from eventstore.store.writer import Failure
@@ -77,11 +76,15 @@ class DriverWriter:
                 sent.append((batch, self._send(batch)))
             else:
                 failures.append(Failure(batch, self._no_room()))
-        for batch, answer in sent:
-            try:
-                await answer
-            except StoreError as error:
-                failures.append(Failure(batch, error))
+        try:
+            for batch, answer in sent:
+                try:
+                    await answer
+                except StoreError as error:
+                    failures.append(Failure(batch, error))
+        finally:
+            for _, answer in sent:
+                answer.cancel()  # what is still on its way when the caller leaves has nobody to tell
         return failures
 
     async def close(self) -> None:
@@ -123,9 +126,9 @@ class DriverWriter:
             batched.add(self._bound(row))
         return batched
 
-    def _bound(self, row: Row) -> BoundStatement:
-        bound = BoundStatement(self._fresh if row.ttl_seconds is None else self._late)
-        bound.values = cells(row)
+    def _bound(self, row: Cells) -> BoundStatement:
+        bound = BoundStatement(self._late if is_late(row) else self._fresh)
+        bound.values = values(row)
         return bound
 
     # ---------------------------------------------------------------------------------------- on the driver's thread

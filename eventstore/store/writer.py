@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from eventstore.errors import StoreError
-from eventstore.events.row import Batch
+from eventstore.events.cells import Batch
 
 
 class Failure(NamedTuple):

@@ -14,7 +14,8 @@ import pytest
 
 from eventstore.config import load_settings
 from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
-from eventstore.events.row import Batch, Row
+from eventstore.events.cells import Batch
+from eventstore.events.row import Row
 from eventstore.local import lifecycle, process
 from eventstore.local.stack import Stack
 from eventstore.registry import load_registry
@@ -24,7 +25,7 @@ from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
 from eventstore.store.writer import EventWriter, Failure
 from eventstore.tenancy import Cluster, Registry, Tier
-from tests.builders import NOW_MS, cluster, row, tier
+from tests.builders import NOW_MS, batch, cluster, row, tier, uid_of
 from tests.loops import on_event_loop
 from tests.stacks import RunningStack
 from tests.waiting import DEADLINE_SECONDS
@@ -111,10 +112,10 @@ def read_cells(found: Any) -> tuple[Any, ...]:
 
 
 def some_batches(uid: str, count: int, rows: int = 3) -> list[Batch]:
-    return [[row(uid=f"{uid}-{number}", number=each) for each in range(rows)] for number in range(count)]
+    return [batch(*(row(uid=f"{uid}-{number}", number=each) for each in range(rows))) for number in range(count)]
 
 
-SHAPES: dict[str, Callable[[str], Batch]] = {
+SHAPES: dict[str, Callable[[str], list[Row]]] = {
     "one fresh row": lambda uid: [row(uid=uid)],
     "one late row": lambda uid: [row(uid=uid, ttl_seconds=777_777)],
     "a batch of fresh rows": lambda uid: [row(uid=uid, number=number) for number in range(50)],
@@ -135,24 +136,25 @@ SHAPES: dict[str, Callable[[str], Batch]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 @on_event_loop
 async def test_rows_arrive_as_given(kind: str, table: Table, shape: str) -> None:
-    batch = SHAPES[shape](f"{kind} {uuid4()}")
+    rows = SHAPES[shape](f"{kind} {uuid4()}")
     async with opened(kind, table.cluster) as writer:
-        assert list(await writer.write([batch])) == []
-    found = table.rows(batch[0].uid)
-    assert [read_cells(each) for each in found] == [cells(each) for each in batch]
-    for given, stored in zip(batch, found, strict=True):
+        assert list(await writer.write([batch(*rows)])) == []
+    found = table.rows(rows[0].uid)
+    assert [read_cells(each) for each in found] == [cells(each) for each in rows]
+    for given, stored in zip(rows, found, strict=True):
         life = given.ttl_seconds or table.retention_seconds
         assert life - 2 * DEADLINE_SECONDS <= stored.ttl <= life
 
 
 @on_event_loop
 async def test_writing_twice_changes_nothing(kind: str, table: Table) -> None:
-    batch = [row(uid=f"twice {kind}", number=number) for number in range(3)]
+    uid = f"twice {kind}"
+    rows = batch(*(row(uid=uid, number=number) for number in range(3)))
     async with opened(kind, table.cluster) as writer:
-        assert list(await writer.write([batch])) == []
-        first = [read_cells(each) for each in table.rows(batch[0].uid)]
-        assert list(await writer.write([batch, batch[:1]])) == []
-    assert [read_cells(each) for each in table.rows(batch[0].uid)] == first
+        assert list(await writer.write([rows])) == []
+        first = [read_cells(each) for each in table.rows(uid)]
+        assert list(await writer.write([rows, rows[:1]])) == []
+    assert [read_cells(each) for each in table.rows(uid)] == first
 
 
 @on_event_loop
@@ -160,8 +162,8 @@ async def test_an_older_write_does_not_overwrite_a_newer_one(kind: str, table: T
     newer = row(uid=f"older {kind}", properties=b'{"version": 2}', write_micros=NOW_MS * 1000)
     older = row(uid=f"older {kind}", properties=b'{"version": 1}', write_micros=NOW_MS * 1000 - 1)
     async with opened(kind, table.cluster) as writer:
-        assert list(await writer.write([[newer]])) == []
-        assert list(await writer.write([[older]])) == []
+        assert list(await writer.write([batch(newer)])) == []
+        assert list(await writer.write([batch(older)])) == []
     assert [each.properties for each in table.rows(newer.uid)] == ['{"version": 2}']
 
 
@@ -194,11 +196,11 @@ async def test_a_column_dropped_under_the_writer_is_permanent(kind: str, stack: 
     table = Table(isolated(load_registry(stack.registry_path).tiers["t15"]))
     try:
         async with opened(kind, table.cluster, request_timeout=DDL_SECONDS) as writer:
-            assert list(await writer.write([[row()]])) == []
+            assert list(await writer.write([batch(row())])) == []
             table.run("ALTER TABLE events DROP context")
-            batch = [row(number=2)]
-            (failure,) = await writer.write([batch])
-            assert failure.batch is batch
+            refused = batch(row(number=2))
+            (failure,) = await writer.write([refused])
+            assert failure.batch is refused
             assert isinstance(failure.error, PermanentStoreError)
             assert "context" in str(failure.error)
     finally:
@@ -210,7 +212,7 @@ async def test_a_column_added_under_the_writer_does_no_harm(kind: str, stack: Ru
     table = Table(isolated(load_registry(stack.registry_path).tiers["t15"]))
     try:
         async with opened(kind, table.cluster, request_timeout=DDL_SECONDS) as writer:
-            assert list(await writer.write([[row()]])) == []
+            assert list(await writer.write([batch(row())])) == []
             table.run("ALTER TABLE events ADD more text")
             assert list(await writer.write(some_batches("added", 20))) == []
     finally:
@@ -317,7 +319,7 @@ async def test_a_killed_node_loses_nothing_and_is_used_again(node: OwnNode) -> N
             await recovered(writer)
             stored = {found.uid for found in node.table.run("SELECT uid FROM events")}
             acknowledged = [each for each in batches[kind] if id(each) not in {id(one) for one in failed[kind]}]
-            assert {each[0].uid for each in acknowledged} <= stored
+            assert {uid_of(each[0]) for each in acknowledged} <= stored
 
 
 async def _until_failing(writer: EventWriter, batches: list[Batch]) -> list[Batch]:

@@ -14,14 +14,14 @@ from cassandra import cqltypes
 from cassandra.metadata import Murmur3Token
 
 from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
-from eventstore.events.row import Batch
+from eventstore.events.cells import Batch
 from eventstore.store.driver_writer import DriverWriter
 from eventstore.store.lane.frames import HEADER
 from eventstore.store.lane.writer import LaneWriter
 from eventstore.store.session import connect
 from eventstore.store.writer import EventWriter, Failure
 from eventstore.tenancy import Cluster, Credentials, TlsFiles
-from tests.builders import cluster, row
+from tests.builders import batch, cluster, row
 from tests.cql_values import integer, short, text
 from tests.fake_cql import IGNORED_BITS, RATE_LIMITED, FakeNode, FakeRing, Write, fake_ring, free_port
 from tests.loops import on_event_loop
@@ -73,7 +73,7 @@ async def connected(writer: LaneWriter, nodes: int) -> None:
 
 
 def batches(number: int) -> list[Batch]:
-    return [[row(uid=f"u{each}", number=n) for n in range(1 + each % 3)] for each in range(number)]
+    return [batch(*(row(uid=f"u{each}", number=n) for n in range(1 + each % 3))) for each in range(number)]
 
 
 def token(write: Write) -> int:
@@ -281,10 +281,29 @@ class Authority:
         names.write_text("subjectAltName=IP:127.0.4.1\n")
         request, ca_key = directory / "request.pem", directory / "ca_key.pem"
         curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        authority: list[str | Path] = ["-subj", "/CN=authority", "-keyout", ca_key, "-out", self.certificate, "-days", "2"]
+        authority: list[str | Path] = [
+            "-subj",
+            "/CN=authority",
+            "-keyout",
+            ca_key,
+            "-out",
+            self.certificate,
+            "-days",
+            "2",
+        ]
         self._openssl("req", "-x509", *curve, *authority, "-addext", "keyUsage=critical,keyCertSign")
         self._openssl("req", *curve, "-subj", "/CN=fake", "-keyout", self._key, "-out", request)
-        signed: list[str | Path] = ["-CA", self.certificate, "-CAkey", ca_key, "-CAcreateserial", "-days", "2", "-extfile", names]
+        signed: list[str | Path] = [
+            "-CA",
+            self.certificate,
+            "-CAkey",
+            ca_key,
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            names,
+        ]
         self._openssl("x509", "-req", "-in", request, "-out", self._server, *signed)
 
     def server_context(self) -> Any:

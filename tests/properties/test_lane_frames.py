@@ -11,6 +11,7 @@ from cassandra.query import BatchType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventstore.events.cells import encode, routing_key, values
 from eventstore.events.row import Row
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Answer, Prepared
@@ -54,21 +55,28 @@ def sent(message: ExecuteMessage | BatchMessage) -> bytes:
 @given(rows)
 def test_one_row_is_the_drivers_execute(row: Row) -> None:
     driver = ExecuteMessage(statement(row), bound(row), ConsistencyLevel.LOCAL_QUORUM)
-    assert frames.write(PREPARED, [row]) == (ExecuteMessage.opcode, sent(driver))
+    opcode, parts = frames.write(PREPARED, [encode(row)])
+    assert (opcode, b"".join(parts)) == (ExecuteMessage.opcode, sent(driver))
 
 
 @given(st.lists(rows, min_size=2, max_size=8))
 def test_more_rows_are_the_drivers_unlogged_batch(batch: list[Row]) -> None:
     queries = [(True, statement(row), bound(row)) for row in batch]
     driver = BatchMessage(BatchType.UNLOGGED, queries, ConsistencyLevel.LOCAL_QUORUM)
-    assert frames.write(PREPARED, batch) == (BatchMessage.opcode, sent(driver))
+    opcode, parts = frames.write(PREPARED, [encode(row) for row in batch])
+    assert (opcode, b"".join(parts)) == (BatchMessage.opcode, sent(driver))
+
+
+@given(rows)
+def test_cells_are_taken_apart_as_the_driver_binds_them(row: Row) -> None:
+    assert values(encode(row)) == bound(row)
 
 
 @given(rows)
 def test_the_routing_key_is_the_drivers(row: Row) -> None:
     uid, tenant, bid = bound(row)[:3]
     composed = b"".join(len(part).to_bytes(2, "big") + part + b"\0" for part in (uid, tenant, bid))
-    assert frames.routing_key(row) == composed
+    assert routing_key(encode(row)) == composed
 
 
 answers = st.lists(

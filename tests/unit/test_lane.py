@@ -7,6 +7,7 @@ import pytest
 from eventstore.errors import PermanentStoreError, TransientStoreError
 from eventstore.store.lane.lane import MOST_ABANDONED, STREAMS
 from eventstore.store.lane.window import Window
+from tests.builders import uid_of
 from tests.cql_values import integer, short, text
 from tests.lane_wire import INVALID, OVERLOADED, TIMEOUT, UNPREPARED, LaneOnWire, answer, refusal
 
@@ -41,8 +42,24 @@ def test_no_more_is_on_its_way_than_allowed(narrow: LaneOnWire) -> None:
         assert len(frames) <= 2
         order += [frame.uid for frame in frames]
         narrow.hear(*(answer(frame.stream) for frame in frames))
-    assert order == [batch[0].uid for batch in batches]
+    assert order == [uid_of(batch[0]) for batch in batches]
     assert (ticket.done.done(), ticket.failures) == (True, [])
+
+
+def test_batches_that_wait_go_out_together(on_wire: LaneOnWire) -> None:
+    on_wire.write(on_wire.batches(100))
+    frames = on_wire.sent()
+    for answered in range(7):
+        on_wire.hear(answer(frames[answered].stream))
+        assert on_wire.sent() == []
+    on_wire.hear(answer(frames[7].stream))
+    assert len(on_wire.sent()) >= 8
+
+
+def test_a_batch_that_the_window_has_room_for_does_not_wait(on_wire: LaneOnWire) -> None:
+    for _ in range(50):
+        on_wire.write(on_wire.batches(1))
+        assert len(on_wire.sent()) == 1
 
 
 def test_answers_out_of_order_and_byte_by_byte_find_their_batches(on_wire: LaneOnWire) -> None:
@@ -145,7 +162,7 @@ def test_a_batch_that_waits_too_long_fails_unsent(narrow: LaneOnWire) -> None:
         "127.0.0.1:9042 did not answer within 4 s",
         "127.0.0.1:9042 took no more batches for 4 s",
     ]
-    assert [failure.batch[0].uid for failure in ticket.failures] == [second.uid, "u3"]
+    assert [uid_of(failure.batch[0]) for failure in ticket.failures] == [second.uid, "u3"]
     narrow.hear(answer(third.stream))
     assert ticket.done.done()
 
@@ -163,7 +180,7 @@ def test_forgotten_statements_are_prepared_once_and_all_batches_sent_again(on_wi
     on_wire.hear(*(refusal(frame.stream, UNPREPARED) for frame in frames[20:]))  # sent before it was prepared again
     assert on_wire.told.unprepared_times == 1
     again += on_wire.sent()
-    assert {frame.uid for frame in again} == {batch[0].uid for batch in batches}
+    assert {frame.uid for frame in again} == {uid_of(batch[0]) for batch in batches}
     on_wire.hear(*(answer(frame.stream) for frame in again))
     assert (ticket.done.done(), ticket.failures) == (True, [])
 

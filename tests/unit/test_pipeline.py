@@ -8,14 +8,16 @@ from confluent_kafka import Message
 
 from eventstore.errors import PermanentStoreError, TransientKafkaError
 from eventstore.events import Coordinates, Reason, event_id
-from eventstore.events.row import Batch
+from eventstore.events.cells import Batch, values
+from eventstore.ingest.admission import ClockRules
+from eventstore.ingest.express import Express
 from eventstore.ingest.pipeline import Pipeline
 from eventstore.ingest.retry import RetryPolicy
 from eventstore.store.writer import Failure
 from eventstore.stream.chunk import Chunk, Member
 from eventstore.stream.dead_letters import Reject
 from eventstore.tenancy import Tenant
-from tests.builders import DAY_MS, NOW_MS, cluster, envelope, registry, tier
+from tests.builders import DAY_MS, NOW_MS, cluster, envelope, registry, tier, uid_of
 
 pytestmark = pytest.mark.unit
 
@@ -57,6 +59,7 @@ class World:
             writer=self.clusters.__getitem__,
             dead_letters=self.dead_letters,
             clock=lambda: NOW_MS * 1000,
+            express=Express(ClockRules()),
             retry=RetryPolicy(deadline_seconds=0.001),
         )
 
@@ -64,7 +67,7 @@ class World:
         asyncio.run(self.pipeline.run(Chunk("events", 3, messages, 0, Member())))
 
     def uids(self, name: str) -> list[list[str]]:
-        return [[row.uid for row in batch] for batch in self.clusters[name].batches]
+        return [[uid_of(row) for row in batch] for batch in self.clusters[name].batches]
 
 
 def message(
@@ -111,7 +114,7 @@ def test_a_replayed_dead_letter_keeps_the_identity_of_its_first_place() -> None:
     world = World()
     world.run(message(99, headers=[("es-origin", b"events/0/7")]))
     ((row,),) = world.clusters["c30"].batches
-    assert row.eid == event_id("shop", None, lambda: Coordinates("events", 0, 7))
+    assert values(row)[4] == event_id("shop", None, lambda: Coordinates("events", 0, 7))
 
 
 def test_a_refused_write_fails_the_chunk() -> None:

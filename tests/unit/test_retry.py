@@ -4,9 +4,11 @@ from collections.abc import Sequence
 import pytest
 
 from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
-from eventstore.events.row import Batch, Row
+from eventstore.events.cells import Batch
 from eventstore.ingest.retry import RetryPolicy, write_until_stored
 from eventstore.store.writer import Failure
+from tests import builders
+from tests.builders import uid_of
 
 pytestmark = pytest.mark.unit
 
@@ -14,7 +16,7 @@ QUICK = RetryPolicy(base_seconds=0.0001, most_seconds=0.001, deadline_seconds=10
 
 
 def batch(uid: str) -> Batch:
-    return [Row(uid, "shop", 1, 1, bytes(16), "seen", b"{}", b"{}", 1000, None)]
+    return builders.batch(builders.row(uid=uid))
 
 
 class Cluster:
@@ -28,8 +30,8 @@ class Cluster:
 
     async def write(self, batches: Sequence[Batch]) -> list[Failure]:
         errors = self.failing.pop(0) if self.failing else {}
-        self.stored += [b[0].uid for b in batches if b[0].uid not in errors]
-        return [Failure(b, errors[b[0].uid]) for b in batches if b[0].uid in errors]
+        self.stored += [uid_of(b[0]) for b in batches if uid_of(b[0]) not in errors]
+        return [Failure(b, errors[uid_of(b[0])]) for b in batches if uid_of(b[0]) in errors]
 
     async def close(self) -> None: ...
 

@@ -14,7 +14,7 @@ from cassandra.connection import ProtocolError
 from cassandra.protocol import ErrorMessage
 from cassandra.protocol_features import ProtocolFeatures
 
-from eventstore.events.row import Batch, Row
+from eventstore.events.cells import INT, SHORT, Batch, is_late
 
 VERSION: Final = 4
 ANSWERS: Final = 0x80 | VERSION
@@ -50,74 +50,37 @@ class Flag(IntEnum):
 UNPREPARED: Final = 0x2500
 OVERLOADED: Final = 0x1001
 
-_SHORT: Final = Struct(">H").pack
-_INT: Final = Struct(">i").pack
-_CONSISTENCY: Final = _SHORT(ConsistencyLevel.LOCAL_QUORUM)
+_CONSISTENCY: Final = SHORT(ConsistencyLevel.LOCAL_QUORUM)
 _EXECUTE_TAIL: Final = _CONSISTENCY + b"\x01"
 """Consistency, then the flag that values follow."""
 _BATCH_TAIL: Final = _CONSISTENCY + b"\x00"
 _UNLOGGED: Final = b"\x01"
 
-_FIXED: Final = Struct(">iiiqi16s")
-"""Lengths and values of bid, ts, eid."""
-_FRESH: Final = Struct(">iq")
-"""Length and value of the write timestamp."""
-_LATE: Final = Struct(">iqii")
-"""Lengths and values of the write timestamp and the time to live."""
-_FRESH_CELLS: Final = _SHORT(9)
-_LATE_CELLS: Final = _SHORT(10)
-
 
 class Prepared(NamedTuple):
-    """A node's ids of the two INSERT statements, spelled as requests begin with them."""
+    """A node's ids of the two INSERT statements, spelled as they stand before a row's cells."""
 
-    fresh: bytes
-    late: bytes
+    execute_fresh: bytes
+    execute_late: bytes
+    batch_fresh: bytes
+    batch_late: bytes
 
     @classmethod
     def of(cls, fresh: bytes, late: bytes) -> "Prepared":
-        return cls(_SHORT(len(fresh)) + fresh, _SHORT(len(late)) + late)
+        fresh, late = SHORT(len(fresh)) + fresh, SHORT(len(late)) + late
+        return cls(fresh + _EXECUTE_TAIL, late + _EXECUTE_TAIL, b"\x01" + fresh, b"\x01" + late)
 
 
-def cells(row: Row) -> bytes:
-    """The row's cells as its statement binds them: their number, then each with its length."""
-    uid, tenant, event = row.uid.encode(), row.tenant.encode(), row.event.encode()
-    properties, context = row.properties, row.context
-    ttl = row.ttl_seconds
-    return b"".join(
-        (
-            _FRESH_CELLS if ttl is None else _LATE_CELLS,
-            _INT(len(uid)), uid,
-            _INT(len(tenant)), tenant,
-            _FIXED.pack(4, row.bid, 8, row.ts_ms, 16, row.eid),
-            _INT(len(event)), event,
-            _INT(len(properties)), properties,
-            _INT(len(context)), context,
-            _FRESH.pack(8, row.write_micros) if ttl is None else _LATE.pack(8, row.write_micros, 4, ttl),
-        )
-    )  # fmt: skip
-
-
-def write(prepared: Prepared, batch: Batch) -> tuple[int, bytes]:
-    """(opcode, body) that stores a batch: one row is an EXECUTE, more are an unlogged BATCH."""
-    fresh, late = prepared
+def write(prepared: Prepared, batch: Batch) -> tuple[int, list[bytes]]:
+    """(opcode, parts of the body) that store a batch: one row is an EXECUTE, more are an unlogged BATCH."""
     if len(batch) == 1:
-        bound = cells(batch[0])
-        statement = fresh if batch[0].ttl_seconds is None else late
-        return Opcode.EXECUTE, b"".join((statement, _EXECUTE_TAIL, bound))
-    parts = [_UNLOGGED, _SHORT(len(batch))]
-    for row in batch:
-        parts += (b"\x01", fresh if row.ttl_seconds is None else late, cells(row))
+        (cells,) = batch
+        return Opcode.EXECUTE, [prepared.execute_late if is_late(cells) else prepared.execute_fresh, cells]
+    parts = [_UNLOGGED, SHORT(len(batch))]
+    for cells in batch:
+        parts += (prepared.batch_late if is_late(cells) else prepared.batch_fresh, cells)
     parts.append(_BATCH_TAIL)
-    return Opcode.BATCH, b"".join(parts)
-
-
-def routing_key(row: Row) -> bytes:
-    """The partition key as the token is hashed from: each component with its length before and a zero behind."""
-    uid, tenant = row.uid.encode(), row.tenant.encode()
-    return b"".join(
-        (_SHORT(len(uid)), uid, b"\x00", _SHORT(len(tenant)), tenant, b"\x00\x00\x04", _INT(row.bid), b"\x00")
-    )
+    return Opcode.BATCH, parts
 
 
 def frame(stream: int, opcode: int, body: bytes) -> bytes:
@@ -128,23 +91,23 @@ def frame(stream: int, opcode: int, body: bytes) -> bytes:
 
 
 def startup(options: Mapping[str, str]) -> bytes:
-    return _SHORT(len(options)) + b"".join(_string(name) + _string(value) for name, value in options.items())
+    return SHORT(len(options)) + b"".join(_string(name) + _string(value) for name, value in options.items())
 
 
 def credentials(username: str, password: str) -> bytes:
     """The answer to AUTHENTICATE for password authentication (SASL PLAIN)."""
     token = b"\x00" + username.encode() + b"\x00" + password.encode()
-    return _INT(len(token)) + token
+    return INT(len(token)) + token
 
 
 def prepare(statement: str) -> bytes:
     encoded = statement.encode()
-    return _INT(len(encoded)) + encoded
+    return INT(len(encoded)) + encoded
 
 
 def _string(text: str) -> bytes:
     encoded = text.encode()
-    return _SHORT(len(encoded)) + encoded
+    return SHORT(len(encoded)) + encoded
 
 
 # --------------------------------------------------------------------------------------------------------------- answers

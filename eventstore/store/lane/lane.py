@@ -10,7 +10,7 @@ from cassandra.protocol_features import ProtocolFeatures
 
 from eventstore import metrics
 from eventstore.errors import StoreError, TransientStoreError
-from eventstore.events.row import Batch
+from eventstore.events.cells import Batch
 from eventstore.store.failures import store_error
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import HEADER, VERSION, Answer, Opcode, Prepared
@@ -21,6 +21,10 @@ STREAMS: Final = 2_048
 MOST_IN_FLIGHT: Final = STREAMS // 2
 MOST_ABANDONED: Final = STREAMS // 4
 """What is left beyond the two is for control requests: a stream is always free."""
+
+
+WORTH_A_CALL: Final = 1 / 8
+"""Of the window: batches that wait go out together, while the node still has most of a window to work on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +103,16 @@ class Lane(asyncio.Protocol):
         self._queue.append((ticket, batch))
 
     def flush(self) -> None:
-        """Write what the window allows, in one system call."""
-        room = min(int(self.window.size) - len(self._sent), len(self._queue))
-        if room <= 0 or not self._writable or self._transport is None or self._prepared is None:
+        """Write what the window allows, in one system call; nothing while only little of the window is free."""
+        free = int(self.window.size) - len(self._sent)
+        room = min(free, len(self._queue))
+        if (
+            room <= 0
+            or (free < self.window.size * WORTH_A_CALL and self._sent)
+            or not self._writable
+            or self._transport is None
+            or self._prepared is None
+        ):
             return
         now = self._loop.time()
         self._turn += 1
@@ -111,10 +122,12 @@ class Lane(asyncio.Protocol):
         for _ in range(room):
             ticket, batch = self._queue[0]
             opcode, body = frames.write(self._prepared, batch)
+            length = sum(map(len, body))
             stream = self._free.pop()
             self._sent[stream] = (ticket, batch, now, self._turn)
             self._queue.popleft()
-            parts += (HEADER.pack(VERSION, 0, stream, opcode, len(body)), body)
+            parts.append(HEADER.pack(VERSION, 0, stream, opcode, length))
+            parts += body
         self._transport.write(b"".join(parts))
 
     async def ask(self, opcode: Opcode, body: bytes) -> Answer:

@@ -10,8 +10,8 @@ from cassandra import cqltypes
 from cassandra.metadata import Metadata, Murmur3Token
 from cassandra.tablets import Tablet, Tablets
 
-from eventstore.events.row import Row
-from eventstore.store.lane.frames import VERSION, routing_key
+from eventstore.events.cells import Cells, routing_key
+from eventstore.store.lane.frames import VERSION
 from eventstore.store.lane.lane import Lane
 from eventstore.store.lane.node import Node
 
@@ -40,7 +40,7 @@ class Router:
         self._ring_of: Any = None
         self._ring = Ring((), ())
 
-    def pick(self, row: Row, nodes: Mapping[UUID, Node]) -> Lane | None:
+    def pick(self, row: Cells, nodes: Mapping[UUID, Node]) -> Lane | None:
         """The lane for a row's partition; None while no node is connected.
 
         Any node can coordinate, so a partition whose replicas are all away still gets a lane.

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from eventstore.errors import StoreError
-from eventstore.events.row import Batch
+from eventstore.events.cells import Batch
 from eventstore.store.writer import Failure
 
 
