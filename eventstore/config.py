@@ -110,7 +110,9 @@ class WriterSettings(Section):
         WritePath.LANE,
         description="`lane`: pre-encoded frames over our own connections; `driver`: the CQL driver's batches.",
     )
-    in_flight_batches: Count = Field(256, description="Most batches on their way to one cluster.")
+    in_flight_batches: Count = Field(
+        256, description="Most batches on their way: to one node or shard (`lane`), to one cluster (`driver`)."
+    )
     batch_rows: Count = Field(50, description="Most rows in one single-partition batch.")
     batch_bytes: Count = Field(48 * 1024, description="Most bytes of row data in one single-partition batch.")
     request_timeout: Seconds = Field(5.0, description="Seconds until one write request is given up and tried again.")

@@ -1,6 +1,7 @@
 """The lane against servers that play what a real one shows only when it breaks, and what only ScyllaDB does."""
 
 import asyncio
+import gc
 import subprocess
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
@@ -236,6 +237,22 @@ async def test_a_node_that_does_not_answer_delays_no_longer_than_allowed(open_wr
         failures = list(await asyncio.wait_for(writer.write(asked), 10 * SOON))
         assert sorted(id(failure.batch) for failure in failures) == sorted(map(id, asked))
         assert permanent(failures) == [False] * 30
+
+
+@on_event_loop
+async def test_a_caller_that_leaves_does_no_harm(open_writer: Any) -> None:
+    async with fake_ring() as ring, opened(open_writer, of(ring), in_flight=5) as writer:
+        (node,) = ring.nodes
+        owed: list[Write] = []
+        node.on_write = owed.append
+        write = asyncio.create_task(_all(writer.write(batches(5))))
+        await eventually(lambda: len(owed) == 5, "the batches")
+        write.cancel()
+        for late in owed:
+            late.refuse(OVERLOADED)
+        node.on_write = lambda write: write.acknowledge()
+        assert list(await writer.write(batches(10))) == []  # the window is free again
+        gc.collect()  # an answer that nobody heard would be told of now
 
 
 @on_event_loop
