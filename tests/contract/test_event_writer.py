@@ -84,6 +84,11 @@ class Table:
         found = self.run(f"SELECT {cells} FROM events WHERE uid = %s ALLOW FILTERING", uid)
         return sorted(found, key=lambda row: (row.ts, row.eid))
 
+    def look_anew(self) -> None:
+        """After the server's restart."""
+        close(self._session)
+        self._session = connect(self.cluster, request_timeout=DDL_SECONDS)
+
     def drop(self) -> None:
         self.run(f"DROP KEYSPACE IF EXISTS {self.cluster.keyspace}")
         close(self._session)
@@ -310,13 +315,14 @@ async def test_a_killed_node_loses_nothing_and_is_used_again(node: OwnNode) -> N
         writers = {"driver": driver, "lane": lane}
         batches = {kind: some_batches(f"killed {kind}", 2_000) for kind in writers}
         writes = {kind: asyncio.create_task(_until_failing(writers[kind], batches[kind])) for kind in writers}
-        node.kill()
+        await asyncio.to_thread(node.kill)  # while they write
         failed = {kind: await asyncio.wait_for(write, DEADLINE_SECONDS) for kind, write in writes.items()}
         for kind, writer in writers.items():
             each_failed_once(batches[kind][:50], list(await writer.write(batches[kind][:50])))
         await asyncio.to_thread(node.start)
         for kind, writer in writers.items():
             await recovered(writer)
+            node.table.look_anew()
             stored = {found.uid for found in node.table.run("SELECT uid FROM events")}
             acknowledged = [each for each in batches[kind] if id(each) not in {id(one) for one in failed[kind]}]
             assert {uid_of(each[0]) for each in acknowledged} <= stored
