@@ -117,7 +117,7 @@ class WriterSettings(Section):
     batch_bytes: Count = Field(48 * 1024, description="Most bytes of row data in one single-partition batch.")
     request_timeout: Seconds = Field(5.0, description="Seconds until one write request is given up and tried again.")
     retry_deadline: Seconds = Field(
-        60.0, description="Seconds of failed attempts after which the worker stops without committing."
+        60.0, description="Seconds without one batch stored after which the worker stops without committing."
     )
     backoff_base: Seconds = Field(0.05, description="First back-off in seconds; doubled each time, with full jitter.")
     backoff_max: Seconds = Field(2.0, description="Longest back-off in seconds.")

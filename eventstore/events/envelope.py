@@ -7,8 +7,8 @@ import msgspec
 NO_CONTEXT = msgspec.Raw(b"{}")
 
 
-class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """One event as published: a JSON object of exactly these fields.
+class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One event as published: a JSON object of exactly these fields; in this order they are decoded fastest.
 
     An unknown field is refused rather than dropped: what a producer sends is either stored or explained.
     """
@@ -16,9 +16,9 @@ class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, o
     tenant: str
     uid: str
     event: str
+    message_id: str | None = None
     timestamp: int | datetime
     """RFC 3339 with a zone, or milliseconds since the epoch."""
-    message_id: str | None = None
     properties: msgspec.Raw = NO_CONTEXT
     """A JSON object, kept as the producer's own bytes from Kafka to the store."""
     context: msgspec.Raw = NO_CONTEXT

@@ -5,6 +5,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 UUID_TEXT_LENGTH = 36
+EID_BYTES = 16
 
 
 class Coordinates(NamedTuple):
@@ -39,7 +40,7 @@ def uuid_bytes(text: str) -> bytes | None:
     except ValueError:
         return None
     # fromhex skips white space: only 32 digits make 16 bytes
-    return raw if len(raw) == 16 and len(digits) == 32 else None  # noqa: PLR2004 — a UUID's own sizes
+    return raw if len(raw) == EID_BYTES and len(digits) == 2 * EID_BYTES else None
 
 
 def derived_message_id(record: bytes, position: int) -> str:

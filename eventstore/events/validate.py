@@ -26,8 +26,8 @@ def check_limits(event: Event) -> Rejected | None:
         _check_text("uid", event.uid, MAX_UID_BYTES)
         or _check_text("event", event.event, MAX_EVENT_NAME_BYTES)
         or (_check_text("message_id", event.message_id, MAX_MESSAGE_ID_BYTES) if event.message_id else None)
-        or (_check_object("properties", bytes(event.properties)) if event.properties is not NO_CONTEXT else None)
-        or (_check_object("context", bytes(event.context)) if event.context is not NO_CONTEXT else None)
+        or (check_object("properties", bytes(event.properties)) if event.properties is not NO_CONTEXT else None)
+        or (check_object("context", bytes(event.context)) if event.context is not NO_CONTEXT else None)
     )
 
 
@@ -40,7 +40,7 @@ def _check_text(name: str, text: str, most: int) -> Rejected | None:
     return None
 
 
-def _check_object(name: str, raw: bytes) -> Rejected | None:
+def check_object(name: str, raw: bytes) -> Rejected | None:
     if not raw.startswith(b"{"):
         return Rejected(Reason.LIMIT, f"{name}: expected a JSON object, got {raw[:20]!r}")
     if not raw.isascii():

@@ -20,7 +20,7 @@ class RetryPolicy:
     base_seconds: float = 0.05
     most_seconds: float = 2.0
     deadline_seconds: float = 60.0
-    """Failing for longer than this ends the attempt: bounded, like everything else."""
+    """Failing for so long without a single batch stored ends the attempt: bounded, like everything else."""
 
     def delay(self, attempt: int, chance: float) -> float:
         """Seconds to wait before attempt `attempt` (from 1): exponential with full jitter; `chance` is in [0, 1)."""
@@ -39,17 +39,18 @@ async def write_until_stored(
 
     Raises:
         PermanentStoreError: a batch that no retry can help; others of the call may be stored.
-        TransientStoreError: batches still failing when the policy's time was up.
+        TransientStoreError: batches still failing when the policy's time was up without progress.
     """
     metrics.BATCHES.labels(writer.cluster).inc(len(batches))
     deadline = monotonic() + policy.deadline_seconds
     attempt = 0
     while failures := await writer.write(batches):
-        if (
-            error := next((f.error for f in failures if not isinstance(f.error, TransientStoreError)), None)
-        ) is not None:
-            raise error
-        if monotonic() >= deadline:
+        for failure in failures:
+            if not isinstance(failure.error, TransientStoreError):
+                raise failure.error
+        if len(failures) < len(batches):  # slow, but alive
+            deadline = monotonic() + policy.deadline_seconds
+        elif monotonic() >= deadline:
             raise failures[0].error
         attempt += 1
         batches = [failure.batch for failure in failures]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from typing import Any
 
 from confluent_kafka import Message as Record
 
@@ -51,11 +52,9 @@ class Chunk:
         offset: int = self.messages[-1].offset()
         return offset
 
-    def values(self) -> Iterator[bytes | None]:
-        return map(Record.value, self.messages)
-
-    def keys(self) -> Iterator[bytes | None]:
-        return map(Record.key, self.messages)
+    def records(self) -> Iterator[tuple[Record, Any, Any]]:
+        """Each record with its key and its value, both bytes or None."""
+        return zip(self.messages, map(Record.key, self.messages), map(Record.value, self.messages), strict=True)
 
     def claim(self) -> bool:
         """Start working on it; False if it was dropped and must be left alone."""

@@ -83,7 +83,7 @@ class Recorder:
 
     @property
     def values(self) -> list[int]:
-        return [int(value or b"-1") for chunk in self.chunks for value in chunk.values()]
+        return [int(value or b"-1") for chunk in self.chunks for _, _, value in chunk.records()]
 
     async def stop(self) -> None:
         await self.consumer.stop()
@@ -160,7 +160,7 @@ def test_a_member_that_joins_and_one_that_vanishes_lose_nothing(stack: RunningSt
 
         def finish_soon(chunk: Chunk) -> None:
             def done() -> None:
-                finished.extend(int(value or b"-1") for value in chunk.values())
+                finished.extend(int(value or b"-1") for _, _, value in chunk.records())
                 chunk.finish()
 
             asyncio.get_running_loop().call_later(0.02, done)
@@ -220,9 +220,9 @@ def test_no_more_is_taken_than_the_credit_allows_and_the_rest_follows(stack: Run
         rest: list[int] = []
         while len(rest) + sum(map(len, taken)) < 2_000:
             chunk = await asyncio.wait_for(member.consumer.next(), 30)
-            rest += [int(value or b"-1") for value in chunk.values()]
+            rest += [int(value or b"-1") for _, _, value in chunk.records()]
             chunk.finish()
-        assert sorted(rest + [int(v or b"-1") for c in taken for v in c.values()]) == list(range(2_000))
+        assert sorted(rest + [int(v or b"-1") for c in taken for _, _, v in c.records()]) == list(range(2_000))
         await member.stop()
 
     run(scenario())

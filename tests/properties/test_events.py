@@ -184,7 +184,7 @@ def test_what_is_mapped_can_be_read_again(
 
 @given(st.integers(0, NOW_MICROS))
 def test_a_time_in_microseconds_survives_the_envelope(micros: int) -> None:
-    event = decode(encode(Event("shop", "u1", "e", at_micros(micros))))
+    event = decode(encode(Event(tenant="shop", uid="u1", event="e", timestamp=at_micros(micros))))
     assert isinstance(event, Event)
     assert event_micros(event, NOW_MICROS, DAY_MICROS) == micros
 

@@ -67,6 +67,13 @@ def test_failing_beyond_the_deadline_ends_the_attempt() -> None:
     assert len(cluster.failing) == 1
 
 
+def test_progress_puts_the_deadline_off() -> None:
+    slow = TransientStoreError("slow")
+    cluster = Cluster({"a": slow, "b": slow}, {"b": slow}, {"b": slow})
+    write(cluster, "ab", clock=[0.0, 11.0, 20.0, 20.5])
+    assert cluster.stored == ["a", "b"]
+
+
 def test_the_delay_doubles_up_to_its_cap_and_is_jittered_over_its_whole_range() -> None:
     policy = RetryPolicy(base_seconds=0.1, most_seconds=1.0)
     assert [policy.delay(n, 1.0) for n in (1, 2, 3, 4, 5, 5_000)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
