@@ -1,7 +1,6 @@
 """`python -m tests.benchmarks run|check|record|profile`: what `make bench`, `bench-check`, `bench-record`, `profile` call."""
 
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from tests.benchmarks import plots, ratios, results, scenarios
 from tests.benchmarks.arena import Arena
 from tests.benchmarks.bench import FULL, QUICK, Bench, Scale
 from tests.benchmarks.profile import profile as worker_profile
-from tests.benchmarks.results import Result
+from tests.benchmarks.results import Result, Run
 from tests.benchmarks.servers import servers
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -52,15 +51,15 @@ def run(
 @app.command()
 def check() -> None:
     """Compare the ratios of the last run with those recorded in docs/benchmarks.json."""
-    losses = ratios.losses(ratios.recorded(), ratios.measured(results.load()))
-    out.print(ratios.report(ratios.recorded(), ratios.measured(results.load())), markup=False)
-    sys.exit(1 if losses else 0)
+    before, now = ratios.recorded(), ratios.measured(_last_run())
+    out.print(ratios.report(before, now), markup=False)
+    raise typer.Exit(1 if ratios.losses(before, now) or not now else 0)
 
 
 @app.command()
 def record() -> None:
     """Make the ratios of the last run those that later runs are compared with."""
-    ratios.record(results.load())
+    ratios.record(_last_run())
 
 
 @app.command()
@@ -71,6 +70,13 @@ def profile(events: Events = FULL.events) -> None:
     results.FOLDER.mkdir(exist_ok=True)
     (results.FOLDER / "profile.md").write_text(found + "\n", "utf-8")
     out.print(found, markup=False, soft_wrap=True)
+
+
+def _last_run() -> Run:
+    if not results.LATEST.exists():
+        err.print(f"expected the results of a run in {results.LATEST}, found none; run `make bench` first")
+        raise typer.Exit(2)
+    return results.load()
 
 
 @contextmanager
