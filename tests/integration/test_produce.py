@@ -20,7 +20,7 @@ from tests.stacks import REPOSITORY, RunningStack
 
 pytestmark = pytest.mark.integration
 
-EDITS = REPOSITORY / "deploy" / "demo" / "wikiticker-2015-09-12-sampled.json.gz"
+EDITS = REPOSITORY / "eventstore" / "demo" / "data" / "wikiticker-2015-09-12-sampled.json.gz"
 MAPPING = (
     "--tenant-from", "channel", "--tenant-strip", "#", "--uid-from", "user", "--time-from", "time", "--event", "edit",
 )  # fmt: skip
