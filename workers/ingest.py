@@ -1,6 +1,7 @@
 """The ingest worker: a Faust app whose one agent sends chunks through the pipeline."""
 
 import asyncio
+import faulthandler
 import gc
 import os
 import signal
@@ -50,8 +51,11 @@ def main(settings: Settings) -> ExitCode:
     Raises:
         EventstoreError: what ended it; nothing unfinished was committed.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(IngestWorker(settings).run())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(IngestWorker(settings).run())
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @dataclass(slots=True)
@@ -156,7 +160,9 @@ class IngestWorker:
         await asyncio.wait((stopping, crashed), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         crashed.cancel()
-        await asyncio.wait_for(app.stop(), self.settings.worker.drain_timeout + STOP_SECONDS)
+        # Whatever hangs from here on, a thread or the closing loop itself: the process says where, and ends with 1.
+        faulthandler.dump_traceback_later(self.settings.worker.drain_timeout + STOP_SECONDS, exit=True)
+        await app.stop()
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
