@@ -10,7 +10,7 @@ from eventstore.logs import setup_logging
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(rich_help_panel="Run")
+    @app.command()
     def worker(
         processes: Annotated[
             int,
