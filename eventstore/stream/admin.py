@@ -40,10 +40,24 @@ class TopicAdmin:
         self._client = open_client(AdminClient, client_config(kafka))
 
     def topics(self, names: Iterable[str] | None = None) -> dict[str, Topic]:
-        """The topics of these names that exist; all but Kafka's internal ones if no names are given."""
+        """The topics of these names that exist; all but Kafka's internal ones if no names are given.
+
+        Asked for again while partitions change their leader, as new ones do.
+        """
+        asked = None if names is None else set(names)
+        deadline = time.monotonic() + REQUEST_TIMEOUT
+        while True:
+            try:
+                return self._look(asked)
+            except TransientKafkaError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(SETTLE_PAUSE)
+
+    def _look(self, names: set[str] | None) -> dict[str, Topic]:
         with mapped(f"topics on {self._servers}"):
             metadata = self._client.list_topics(timeout=REQUEST_TIMEOUT).topics
-            wanted = set(names) if names is not None else {name for name in metadata if not name.startswith("__")}
+            wanted = names if names is not None else {name for name in metadata if not name.startswith("__")}
             present = {name: metadata[name] for name in sorted(wanted & metadata.keys())}
             configs = self._configs(present)
             records = self._records(present)
@@ -106,7 +120,7 @@ class TopicAdmin:
         deadline = time.monotonic() + REQUEST_TIMEOUT
         while missing:
             try:
-                missing -= self.topics(missing).keys()
+                missing -= self._look(missing).keys()
             except OurKafkaError:  # "unknown topic", too, says a broker that has not heard of it yet
                 if time.monotonic() > deadline:
                     raise
