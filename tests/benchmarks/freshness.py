@@ -22,9 +22,9 @@ READ = "SELECT properties FROM events WHERE uid = ? AND tenant = ? AND bid = ?"
 
 
 def freshness(bench: Bench) -> None:
-    """Published to readable, at half of the store's limit and at a tenth."""
+    """Published to readable, at shares of the rate at which a backlog is stored."""
     limit = bench.figure("contest", "lane", "per_second") or _limit(bench)
-    for name, share in (("half load", 0.5), ("tenth of it", 0.1)):
+    for name, share in (("half", 0.5), ("quarter", 0.25), ("tenth", 0.1)):
         rate = limit * share
         count = int(rate * bench.scale.seconds)
         load = Load(bench.arena.topic(), data.wikipedia(count, bench.now_ms), Counter())
