@@ -96,7 +96,9 @@ class WorkerSettings(Section):
     late_after: Seconds = Field(
         3_600.0, description="Age in seconds from which a row is written with its remaining time to live."
     )
-    metrics_port: int = Field(0, ge=0, description="Port for Prometheus metrics on all interfaces; 0 serves none.")
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Port for Prometheus metrics on all interfaces; 0 serves none."
+    )
     restart_backoff_max: Seconds = Field(30.0, description="`--processes`: most seconds before a dead child restarts.")
 
 
@@ -113,7 +115,7 @@ class WriterSettings(Section):
     in_flight_batches: Count = Field(
         256, description="Most batches on their way: to one node or shard (`lane`), to one cluster (`driver`)."
     )
-    batch_rows: Count = Field(50, description="Most rows in one single-partition batch.")
+    batch_rows: int = Field(50, ge=1, le=65_535, description="Most rows in one single-partition batch.")
     batch_bytes: Count = Field(48 * 1024, description="Most bytes of row data in one single-partition batch.")
     request_timeout: Seconds = Field(5.0, description="Seconds until one write request is given up and tried again.")
     retry_deadline: Seconds = Field(

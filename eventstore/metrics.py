@@ -6,7 +6,7 @@ REGISTRY_RELOADS = Counter("eventstore_registry_reloads_total", "Registry docume
 REGISTRY_RELOAD_FAILURES = Counter(
     "eventstore_registry_reload_failures_total", "Registry edits refused; the previous document stayed in force."
 )
-CONSUMED = Counter("eventstore_consumed_total", "Records taken from Kafka.")
+CONSUMED = Counter("eventstore_consumed_total", "Records done with: stored, expired or dead-lettered.")
 STORED = Counter("eventstore_stored_total", "Rows acknowledged by a cluster.", ["cluster"])
 REJECTED = Counter("eventstore_rejected_total", "Records confirmed in the dead-letter topic.", ["reason"])
 BATCHES = Counter(
@@ -14,7 +14,7 @@ BATCHES = Counter(
 )
 EXPIRED = Counter("eventstore_expired_total", "Records older than their retention on arrival.", ["tier"])
 RETRIED = Counter("eventstore_retried_total", "Batches written again after a transient failure.", ["cluster"])
-COMMITS = Counter("eventstore_commits_total", "Offset commits acknowledged by Kafka.")
+COMMITS = Counter("eventstore_commits_total", "Partitions whose offset Kafka acknowledged.")
 COMMIT_FAILURES = Counter(
     "eventstore_commit_failures_total", "Offset commits refused; tried again at the next interval."
 )

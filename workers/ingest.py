@@ -6,8 +6,11 @@ import gc
 import os
 import signal
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, NamedTuple
 
 import structlog
 import uvloop
@@ -15,7 +18,7 @@ from prometheus_client import start_http_server
 
 from eventstore import __version__
 from eventstore.config import Settings, WritePath
-from eventstore.errors import ExitCode
+from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.express import Express
 from eventstore.ingest.grouping import BatchLimit
@@ -58,39 +61,57 @@ def main(settings: Settings) -> ExitCode:
         faulthandler.cancel_dump_traceback_later()
 
 
+class Prepared(NamedTuple):
+    """What a worker needs before it joins the group."""
+
+    registry: RegistryFile
+    routes: Routes
+    app: ChunkApp
+
+
 @dataclass(slots=True)
 class IngestWorker:
     settings: Settings
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     meter: Meter = field(default_factory=Meter)
+    running: set[asyncio.Task[None]] = field(default_factory=set)
+    """Chunks that are being worked on."""
 
     async def run(self) -> ExitCode:
+        self._listen_to_signals()
         async with AsyncExitStack() as stack:
-            registry = RegistryFile(self.settings.registry)
-            routes = Routes(self._connect)
-            stack.push_async_callback(routes.close)
-            await routes.follow(registry.current)
-            dead_letters = await stack.enter_async_context(
-                DeadLetterProducer(self.settings.kafka, self.settings.producer, self.settings.topics.dead_letters)
-            )
-            app = self.app(self.pipeline(routes, dead_letters))
-            self._listen_to_signals()
-            self._announce(registry.current)
-            async with asyncio.TaskGroup() as background:
-
-                def follow(edited: Registry) -> None:
-                    background.create_task(routes.follow_or_stay(edited))
-
-                registry.subscribe(follow)
-                watching = background.create_task(registry.watch())
-                guarding = background.create_task(self._stop_with_supervisor())
-                await self._run_app(app)
-                watching.cancel()
-                guarding.cancel()
-        if app.failure is not None:
-            raise app.failure
+            prepared = await self._unless_stopped(self._prepare(stack))
+            if prepared is None:
+                return ExitCode.DONE
+            await self._run_app(prepared)
+        if prepared.app.failure is not None:
+            raise prepared.app.failure
         log.info("worker stopped", **self.meter.figures())
         return ExitCode.DONE
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, Prepared]) -> Prepared | None:
+        """The work's result; None if we were told to stop first."""
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self.stop.wait())
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if working.done():
+            return working.result()
+        self._bound_the_end()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return None
+
+    async def _prepare(self, stack: AsyncExitStack) -> Prepared:
+        registry = RegistryFile(self.settings.registry)
+        self._announce(registry.current)
+        routes = Routes(self._connect)
+        stack.push_async_callback(routes.close)
+        await routes.follow(registry.current)
+        registry.subscribe(routes.ask)
+        dead_letters = await stack.enter_async_context(
+            DeadLetterProducer(self.settings.kafka, self.settings.producer, self.settings.topics.dead_letters)
+        )
+        return Prepared(registry, routes, self.app(self.pipeline(routes, dead_letters)))
 
     def pipeline(self, routes: Routes, dead_letters: DeadLetterProducer) -> Pipeline:
         writer, worker = self.settings.writer, self.settings.worker
@@ -110,7 +131,6 @@ class IngestWorker:
             worker.group, kafka_config=group_config(self.settings.kafka, worker), policy=consumer_policy(worker)
         )
         slots = asyncio.Semaphore(CONCURRENT_CHUNKS)
-        running: set[asyncio.Task[None]] = set()
 
         async def ingest(chunk: Chunk) -> None:
             try:
@@ -129,8 +149,8 @@ class IngestWorker:
                 await slots.acquire()
                 if chunk.claim():
                     task = asyncio.create_task(ingest(chunk))
-                    running.add(task)
-                    task.add_done_callback(running.discard)
+                    self.running.add(task)
+                    task.add_done_callback(self.running.discard)
                 else:
                     slots.release()
 
@@ -149,25 +169,43 @@ class IngestWorker:
             await asyncio.to_thread(close, session)
             raise
 
-    async def _run_app(self, app: ChunkApp) -> None:
-        await app.start()
-        # What lives from here on lives for ever: collections need not look at it again (30-40 % of the CPU per event).
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-        stopping = asyncio.ensure_future(self.stop.wait())
-        crashed = asyncio.ensure_future(app.failed.wait())
-        await asyncio.wait((stopping, crashed), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        crashed.cancel()
-        # Whatever hangs from here on, a thread or the closing loop itself: the process says where, and ends with 1.
+    async def _run_app(self, prepared: Prepared) -> None:
+        registry, routes, app = prepared
+
+        async def guarded(work: Coroutine[Any, Any, None]) -> None:
+            try:
+                await work
+            except Exception as bug:  # noqa: BLE001 — a worker without its watchers would go on as if nothing were
+                app.fail(bug)
+
+        watchers = (registry.watch(), routes.keep_following(), self._stop_with_supervisor())
+        tasks = [asyncio.create_task(guarded(work)) for work in watchers]
+        ends = [asyncio.ensure_future(self.stop.wait()), asyncio.ensure_future(app.failed.wait())]
+        try:
+            await app.start()
+            # What lives from here on lives for ever: collections need not look at it again (30-40 % of CPU an event).
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._bound_the_end()
+            await app.stop()
+            left = [*tasks, *ends, *self.running]  # chunks the drain time was too short for: others do them again
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    def _bound_the_end(self) -> None:
+        """Whatever hangs from here on, a thread or the closing loop itself: the process says where, and ends with 1."""
         faulthandler.dump_traceback_later(self.settings.worker.drain_timeout + STOP_SECONDS, exit=True)
-        await app.stop()
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop.set)
+        # until the registry is watched, a hangup has nothing to reload; unhandled it would end us
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
 
     async def _stop_with_supervisor(self) -> None:
         """An orphan would be one worker too many once its supervisor is started again."""
@@ -182,7 +220,13 @@ class IngestWorker:
     def _announce(self, registry: Registry) -> None:
         worker = self.settings.worker
         if worker.metrics_port:
-            start_http_server(worker.metrics_port)
+            try:
+                start_http_server(worker.metrics_port)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"worker.metrics_port: expected a free port, {worker.metrics_port} is not: {error.strerror}; "
+                    "set EVENTSTORE_WORKER__METRICS_PORT to another, or 0 for none"
+                ) from error
         log.info(
             "worker starting",
             version=__version__,
@@ -195,5 +239,11 @@ class IngestWorker:
             tenants=len(registry.tenants),
             in_flight_records=worker.in_flight_records,
             in_flight_bytes=worker.in_flight_bytes,
+            batch_rows=self.settings.writer.batch_rows,
+            batch_bytes=self.settings.writer.batch_bytes,
+            in_flight_batches=self.settings.writer.in_flight_batches,
+            retry_deadline=self.settings.writer.retry_deadline,
+            drain_timeout=worker.drain_timeout,
+            clients={name: version(name) for name in ("confluent-kafka", "scylla-driver", "faust-streaming")},
             metrics_port=worker.metrics_port or None,
         )

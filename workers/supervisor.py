@@ -1,17 +1,17 @@
 """Several workers on one host without an orchestrator: each a process and a group member of its own.
 
-A worker that ends is started again with back-off. One that says its configuration is wrong ends them all, because it
-would say so again. One signal stops all of them; the supervisor's exit code is the worst of theirs.
+A worker that ends is started again with back-off. If the very first ones say that the configuration is wrong, that is the
+supervisor's exit code too. One signal stops all workers, a hangup reloads the registry of all; the exit code is 0 if every
+one that ran has stopped as it was told to, else 1.
 """
 
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 
 import structlog
@@ -27,7 +27,11 @@ HEALTHY_SECONDS = 60.0
 """A worker that lived this long starts its back-off anew."""
 GRACE_SECONDS = 20.0
 """Beyond the drain time, until a worker that was asked to stop is killed."""
+PROVEN_SECONDS = 10.0
+POLL_SECONDS = 0.2
 GIVE_UP = (ExitCode.USAGE, ExitCode.REFUSED)
+STOPPED = (ExitCode.DONE, -signal.SIGTERM)
+"""How a worker ends that was told to; the second, before it could listen."""
 
 
 @dataclass(slots=True)
@@ -44,25 +48,38 @@ class Supervisor:
         self._settings = settings
         self._command = command or (sys.executable, "-m", "eventstore", "worker")
         self._children = [Child(index) for index in range(count)]
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._proven = False
+        """Whether this configuration has ever carried a worker for a while."""
+        self._signals: list[int] = []
 
     def run(self) -> int:
         """Keep the workers running until a signal or a hopeless exit code; returns the exit code to end with."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._asked_to_stop)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._heard)
         hopeless: int | None = None
-        while not self._stop.is_set() and hopeless is None:
+        while hopeless is None and not self._asked_to_stop():
             self._start_due(monotonic())
-            self._wake.wait(0.2)
+            sleep(POLL_SECONDS)
             hopeless = self._reap(monotonic())
         codes = self._end()
-        return hopeless if hopeless is not None else max((abs(code) for code in codes), default=0) and ExitCode.FAILED
+        if hopeless is not None:
+            return hopeless
+        return ExitCode.DONE if all(code in STOPPED for code in codes) else ExitCode.FAILED
 
-    def _asked_to_stop(self, number: int, _: FrameType | None) -> None:
-        log.info("stopping workers", signal=signal.Signals(number).name)
-        self._stop.set()
-        self._wake.set()
+    def _heard(self, number: int, _: FrameType | None) -> None:
+        """A handler may run in the middle of anything: it only takes a note."""
+        self._signals.append(number)
+
+    def _asked_to_stop(self) -> bool:
+        while self._signals:
+            number = self._signals.pop(0)
+            log.info("signal for all workers", signal=signal.Signals(number).name)
+            if number != signal.SIGHUP:
+                return True
+            for child in self._children:
+                if child.process is not None:
+                    child.process.send_signal(signal.SIGHUP)
+        return False
 
     def _start_due(self, now: float) -> None:
         for child in self._children:
@@ -83,11 +100,12 @@ class Supervisor:
     def _reap(self, now: float) -> int | None:
         """Notice workers that ended; an exit code that another start would only repeat is returned."""
         for child in self._children:
+            self._proven = self._proven or (child.process is not None and now - child.started_at > PROVEN_SECONDS)
             code = child.process.poll() if child.process else None
             if code is None:
                 continue
             child.process = None
-            if code in GIVE_UP:
+            if code in GIVE_UP and not self._proven:  # later it may be an edit that the other workers have refused
                 log.error("worker cannot run with this configuration", index=child.index, exit_code=code)
                 return code
             child.failures = 1 if now - child.started_at > HEALTHY_SECONDS else child.failures + 1

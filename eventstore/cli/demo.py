@@ -30,6 +30,14 @@ from eventstore.stream.producer import RecordProducer
 Folder = Annotated[Path, typer.Option("--folder", help="Where the demo keeps everything it makes.")]
 DEFAULT: Final = Path(".demo")
 SHOWN_ROWS: Final = 8
+KEPT: Final = (
+    "EVENTSTORE_LOCAL__CACHE_DIR",
+    "EVENTSTORE_LOCAL__MAVEN_REPOSITORY",
+    "EVENTSTORE_LOCAL__KAFKA_MEMORY_MB",
+    "EVENTSTORE_LOCAL__CASSANDRA_MEMORY_MB",
+    "EVENTSTORE_LOCAL__START_TIMEOUT",
+)
+"""Settings of this machine rather than of somebody's servers."""
 
 demo = typer.Typer(name="demo", help="The main job on the embedded stack, with real data.", no_args_is_help=True)
 
@@ -46,12 +54,12 @@ def up(folder: Folder = DEFAULT) -> None:
 
     Examples:
     - `eventstore demo up`
-    - `eventstore demo up --folder /tmp/eventstore-demo`
+    - `eventstore demo up --folder my-demo`
     """
     started = time.monotonic()
     scene = Scene(folder.absolute())
     scene.lay()
-    os.environ["EVENTSTORE_CONFIG"] = str(scene.config)
+    _only_here(scene)
     settings = load_settings()
     registry = load_registry(settings.registry)
     _command("local", "up")
@@ -80,13 +88,20 @@ def down(folder: Folder = DEFAULT) -> None:
     - `eventstore demo down`
     """
     scene = Scene(folder.absolute())
-    if not scene.config.exists():
+    if not scene.is_laid():
         out.print(f"no demo in {folder}")
         return
-    os.environ["EVENTSTORE_CONFIG"] = str(scene.config)
+    _only_here(scene)
     _command("local", "down")
     scene.clear()
     out.print(f"deleted {folder}")
+
+
+def _only_here(scene: Scene) -> None:
+    """Have us and the commands we run see the demo's settings only: never somebody's own Kafka or clusters."""
+    for name in [name for name in os.environ if name.startswith("EVENTSTORE_") and name not in KEPT]:
+        del os.environ[name]
+    os.environ["EVENTSTORE_CONFIG"] = str(scene.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +184,13 @@ def _report(outcome: Outcome) -> bool:
     out.print(table("rejected, in the dead-letter topic", ("record", "reason", "detail"), rejected))
     work = outcome.ingested
     out.print(
-        f"in: {work.records:,} records   stored: {outcome.edits:,}   rejected: {len(outcome.letters)}   "
+        f"in: {work.records:,} records   rows: {census.rows:,}   rejected: {len(outcome.letters)}   "
         f"{work.records_per_second:,} records/s   {work.cpu_us_per_record:.1f} us of the worker's CPU a record"
     )
     if outcome.before.rows:
         out.print(
             f"rows before this run: {outcome.before.rows:,}; after it: {census.rows:,}; "
-            f"the same {outcome.edits:,} events were stored again and made {census.rows - outcome.before.rows:,} new rows"
+            f"the same {outcome.edits:,} events came again and made {census.rows - outcome.before.rows:,} new rows"
         )
     if not (right := outcome.holds()):
         err.print(

@@ -93,7 +93,7 @@ def down() -> None:
 
     Examples:
     - `eventstore local down`
-    - `EVENTSTORE_LOCAL__DATA_DIR=.demo eventstore local down`
+    - `EVENTSTORE_LOCAL__DATA_DIR=.demo/servers eventstore local down`
     """
     from eventstore.local import lifecycle  # noqa: PLC0415 — see TYPE_CHECKING above
 

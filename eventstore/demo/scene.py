@@ -1,6 +1,7 @@
 """What the demo sets up before it starts: a folder with a registry, settings, and the moment its data are moved to."""
 
 import gzip
+import json
 import shutil
 import time
 from collections import Counter
@@ -59,6 +60,14 @@ class Scene:
         return self.folder / "eventstore.toml"
 
     @property
+    def moment(self) -> Path:
+        """Holds `shift_to`; that it is there says that the folder is a demo's."""
+        return self.folder / "shift-to"
+
+    def is_laid(self) -> bool:
+        return self.moment.exists()
+
+    @property
     def registry(self) -> Path:
         return self.folder / "tenants.yaml"
 
@@ -78,9 +87,14 @@ class Scene:
         """Write the folder's files; what a first run has laid stays as it is.
 
         Raises:
-            RefusedError: the folder holds a demo so old that its events begin to expire.
+            RefusedError: the folder is somebody else's, or holds a demo so old that its events begin to expire.
         """
+        if not self.is_laid() and self.folder.exists() and any(self.folder.iterdir()):
+            raise RefusedError(
+                f"{self.folder}: expected an empty folder or a demo, found other files; name another --folder"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.moment.touch()
         if not self.edits.exists():
             source = files("eventstore.demo") / "data"
             self.edits.write_bytes((source / EDITS).read_bytes())
@@ -98,11 +112,10 @@ class Scene:
 
     def shift_to(self) -> datetime:
         """The time of the newest event, the same in every run: times are part of a row, so a new one would be a new row."""
-        moment = self.folder / "shift-to"
-        if not moment.exists():
+        if not self.moment.read_text("ascii"):
             now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
-            moment.write_text(now.replace("+00:00", "Z"), "ascii")
-        return datetime.fromisoformat(moment.read_text("ascii"))
+            self.moment.write_text(now.replace("+00:00", "Z"), "ascii")
+        return datetime.fromisoformat(self.moment.read_text("ascii"))
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -123,4 +136,4 @@ def _tenant(name: str, where: str) -> str:
 
 
 def _toml(path: Path) -> str:
-    return "'" + str(path) + "'"
+    return json.dumps(str(path), ensure_ascii=False)  # a TOML basic string escapes as JSON does

@@ -102,6 +102,8 @@ class ChunkConsumer(Member):
         self._record_bytes = 1_024
         """Mean size of the records of the last fetch: how many fit into the bytes left."""
         self._next_commit = 0.0
+        metrics.IN_FLIGHT_RECORDS.set_function(lambda: self._taken - self._released)
+        metrics.IN_FLIGHT_BYTES.set_function(lambda: self._taken_bytes - self._released_bytes)
         self._consumer = Consumer(
             {
                 **config,
@@ -168,6 +170,12 @@ class ChunkConsumer(Member):
         return frozenset(self._assignments)
 
     def _book(self, chunks: Sequence[Chunk]) -> None:
+        try:
+            self._open(chunks)
+        except Exception as bug:  # noqa: BLE001 — an event loop would only log it, and later chunks would be committed over it
+            self._die(PermanentKafkaError(f"booking a chunk failed: {bug!r}"))
+
+    def _open(self, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
             assignment = self._assignments.get(Place(chunk.topic, chunk.partition))
             if assignment is None or assignment.ledger is not chunk.ledger or assignment.revoked:
@@ -176,8 +184,6 @@ class ChunkConsumer(Member):
             chunk.entry = chunk.ledger.open(chunk.first, chunk.last)
             assignment.open_chunks.add(chunk)
             self._waiting.append(chunk)
-        metrics.IN_FLIGHT_RECORDS.set(self._taken - self._released)
-        metrics.IN_FLIGHT_BYTES.set(self._taken_bytes - self._released_bytes)
         self._arrived.set()
 
     def _drop(self, chunk: Chunk) -> None:
@@ -349,7 +355,11 @@ class ChunkConsumer(Member):
             failure = fault or partition.error
             if failure is not None:
                 metrics.COMMIT_FAILURES.inc()
-                log.warning("commit refused, trying again at the next interval", error=str(failure))
+                error = kafka_error(failure, "committing offsets")
+                if not isinstance(error, TransientKafkaError):  # access taken away, say: it would never commit again
+                    self._die(error)
+                    return
+                log.warning("commit refused, trying again at the next interval", error=str(error))
             elif (assignment := self._assignments.get(Place(partition.topic, partition.partition))) is not None:
                 metrics.COMMITS.inc()
                 assignment.ledger.committed(partition.offset)
@@ -399,7 +409,8 @@ class ChunkConsumer(Member):
         leaving = [a for p in places if (a := self._assignments.get(p)) is not None]
         if not leaving:
             return
-        self._on_loop(self._drain(leaving))
+        if not self._stopping.is_set():  # else it has been drained, or must not be
+            self._on_loop(self._drain(leaving))
         self._commit_and_wait(leaving)
         self._on_loop(self._remove(places, "revoked"))
         consumer.incremental_unassign(partitions)

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from eventstore.config import KafkaSettings
 from eventstore.errors import TransientKafkaError
-from eventstore.stream.client import client_config
+from eventstore.stream.client import client_config, open_client
 from eventstore.stream.failures import kafka_error, mapped
 
 ANSWER_SECONDS: Final = 10.0
@@ -34,7 +34,7 @@ class GroupLag:
 
     def __init__(self, kafka: KafkaSettings, group: str, topic: str) -> None:
         self._topic = topic
-        self._client = Consumer(client_config(kafka) | {"group.id": group, "enable.auto.commit": False})
+        self._client = open_client(Consumer, client_config(kafka) | {"group.id": group, "enable.auto.commit": False})
 
     def read(self) -> Standing:
         """The standing now; asked for again while the group's coordinator moves, as it does in a cluster's first seconds.
@@ -59,6 +59,9 @@ class GroupLag:
             partitions = [TopicPartition(self._topic, number) for number in found.partitions]
             bounds = {p.partition: self._client.get_watermark_offsets(p, timeout=ANSWER_SECONDS) for p in partitions}
             committed = self._client.committed(partitions, timeout=ANSWER_SECONDS)
+        for partition in committed:
+            if partition.error is not None:
+                raise kafka_error(partition.error, f"asking for the lag on {self._topic}")
         return Standing(
             committed={p.partition: p.offset if p.offset >= 0 else bounds[p.partition][0] for p in committed},
             end={number: end for number, (_, end) in bounds.items()},

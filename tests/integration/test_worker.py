@@ -13,12 +13,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import yaml
 
 from eventstore.demo.broken import broken_records
 from eventstore.demo.scene import EDITS
 from eventstore.events.foreign import Constant, EnvelopeMapping
 from eventstore.events.outgoing import Outgoing, Preparation
 from eventstore.registry import load_registry
+from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
 from eventstore.timeline.connect import now_ms
 from tests.builders import envelope
@@ -139,11 +141,41 @@ def test_a_supervisor_restarts_a_killed_worker_and_stops_all_of_them(world: Worl
     os.kill(victim, signal.SIGKILL)
     world.wait_for_log("worker ended, starting it again")
     world.wait_for_log("worker started", 3)
+    supervisor.send_signal(signal.SIGHUP)
     world.publish([event(f"v{n}", number=n) for n in range(300)])
     world.wait_until_caught_up()
     assert world.census().rows == 600
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(40) == 0
+
+
+def test_a_worker_that_is_stopped_while_it_starts_ends_cleanly(world: World) -> None:
+    worker = world.start_worker()
+    world.wait_for_log("worker starting")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert "Traceback" not in world.log.read_text()
+
+
+def test_a_registry_edit_is_followed_once_its_new_cluster_is_there(world: World) -> None:
+    world.start_worker()
+    world.wait_for_log("partitions assigned")
+    document = yaml.safe_load(world.registry.read_text("utf-8"))
+    document["clusters"]["c60"] = document["clusters"]["c15"] | {"keyspace": f"{world.settings.worker.group}_60"}
+    document["tiers"]["t60"] = {"retention": "60d", "cluster": "c60", "buckets": [{"width": "10d"}]}
+    document["tenants"]["newcomer"] = {"tier": "t30"}
+    world.registry.write_text(yaml.safe_dump(document), "utf-8")
+    world.wait_for_log("registry edit not followed yet, trying again")
+    tier = load_registry(world.registry).tiers["t60"]
+    session = connect(tier.cluster, request_timeout=60)
+    try:
+        apply_schema(session, tier)
+        world.wait_for_log("routes follow the edited registry")
+        world.publish([event("u1", "newcomer")])
+        until(lambda: world.census().rows == 1, "the newcomer's row")
+    finally:
+        session.execute(f"DROP KEYSPACE {tier.cluster.keyspace}")
+        close(session)
 
 
 def test_a_missing_table_ends_the_worker_before_it_takes_anything(world: World) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 from cassandra.protocol_features import ProtocolFeatures
 
-from eventstore.errors import EventstoreError, StoreError, TransientStoreError
+from eventstore.errors import EventstoreError, PermanentStoreError, StoreError, TransientStoreError
 from eventstore.store.failures import store_error
 from eventstore.store.lane import handshake
 from eventstore.store.lane.lane import Lane, Limits
@@ -158,7 +158,8 @@ class Node:
         try:
             lane = await self._shake_hands(shard)
         except EventstoreError as error:
-            self.trouble = error if isinstance(error, StoreError) else None
+            # a password that is gone, say: said by `write`, and a reason to pause like any other
+            self.trouble = error if isinstance(error, StoreError) else PermanentStoreError(str(error))
             raise
         except Exception as exc:
             self.trouble = store_error(exc, name)
