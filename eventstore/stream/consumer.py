@@ -27,7 +27,7 @@ from eventstore.stream.ledger import Ledger
 
 log = structlog.stdlib.get_logger(__name__)
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.02
 """Longest linger of a fetch that is not full, and so the longest wait of a commit or a stop for the pump."""
 KAFKA_SECONDS = 10.0
 """Longest wait for a broker's answer to a blocking call (committed offsets, watermarks)."""

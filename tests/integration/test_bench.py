@@ -17,7 +17,7 @@ def test_benchmarks_run_and_find_every_event_stored_once(stack: RunningStack, tm
     arena = Arena(stack.bootstrap_servers, load_registry(stack.registry_path).clusters["c30"], tmp_path)
     bench = Bench(arena, QUICK)
     try:
-        for scenario in chosen("simple, lane, sink"):
+        for scenario in chosen("lane, sink"):
             scenario.run(bench)
         (load,) = [load for load in arena.loads if load.events == QUICK.events]
         with arena.keyspace(load.data.tenants) as empty, pytest.raises(WrongRowsError, match=f"{load.events} missing"):
@@ -25,6 +25,6 @@ def test_benchmarks_run_and_find_every_event_stored_once(stack: RunningStack, tm
     finally:
         arena.close()
     assert [(result.scenario, result.name) for result in bench.results] == [
-        ("contest", "simple"), ("contest", "lane"), ("sink", "lane"),
+        ("contest", "lane"), ("sink", "lane"),
     ]  # fmt: skip
     assert all(result.figures["cpu_us"] > 0 and result.figures["rows_per_batch"] >= 1 for result in bench.results)

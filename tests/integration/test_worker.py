@@ -30,7 +30,7 @@ from tests.world import World, own_world
 
 pytestmark = pytest.mark.integration
 
-EDIT_COUNT = 15_000
+EDIT_COUNT = 8_000
 MAPPING = EnvelopeMapping(
     tenant="channel", uid="user", event=Constant("page_edited"), timestamp="time", tenant_strip="#"
 )

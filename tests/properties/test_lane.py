@@ -143,4 +143,4 @@ class LaneMachine(RuleBasedStateMachine):
 
 
 TestLane: Any = LaneMachine.TestCase
-TestLane.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestLane.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
