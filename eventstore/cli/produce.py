@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Self
 
@@ -16,8 +15,9 @@ from eventstore.cli.console import AsJson, err, out, print_json, printable
 from eventstore.config import load_settings
 from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.events.foreign import Constant, EnvelopeMapping
+from eventstore.events.moment import parse_moment
 from eventstore.events.outgoing import Preparation
-from eventstore.events.validate import EPOCH, MICROSECOND
+from eventstore.events.validate import EPOCH, MICROSECOND, micros_of
 from eventstore.stream.load import Load, Refused, as_it_is, newest_micros, readable_twice
 from eventstore.stream.producer import RecordProducer
 from eventstore.stream.source import STDIN
@@ -151,12 +151,9 @@ def _instant(text: str, now_micros: int) -> int:
     if text == "now":
         return now_micros // 1_000 * 1_000  # a millisecond is what we print
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ConfigurationError(f"--shift-to: expected `now` or RFC 3339 with a zone, got {text!r}")
-    return (moment - EPOCH) // MICROSECOND
+        return micros_of(parse_moment(text))
+    except ValueError as error:
+        raise ConfigurationError(f"--shift-to: {error}, or `now`") from None
 
 
 def _nowhere(_: Refused) -> None:

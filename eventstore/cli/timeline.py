@@ -17,7 +17,9 @@ from rich.text import Text
 
 from eventstore.cli.console import AsJson, err, out
 from eventstore.config import load_settings
+from eventstore.events.moment import parse_moment
 from eventstore.events.stored import StoredEvent
+from eventstore.events.validate import micros_of
 from eventstore.registry import load_registry
 from eventstore.tenancy.durations import parse_duration
 from eventstore.timeline import MAX_PAGE, Page, Timeline, TimelineQuery
@@ -36,12 +38,9 @@ def register(app: typer.Typer) -> None:
 def instant(text: str) -> int:
     """RFC 3339 to milliseconds since the epoch."""
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise typer.BadParameter(f"expected RFC 3339 with a zone, such as 2026-03-01T00:00:00Z, got {text!r}")
-    return round(moment.timestamp() * 1_000)
+        return micros_of(parse_moment(text)) // 1_000
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def duration(text: str) -> int:

@@ -8,6 +8,7 @@ import msgspec
 
 from eventstore.errors import ConfigurationError
 from eventstore.events import Coordinates, Reason
+from eventstore.events.moment import parse_moment
 from eventstore.stream import headers as names
 
 MENDS: Final[Mapping[str, str]] = {
@@ -136,12 +137,9 @@ class Where:
 
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ConfigurationError(f"--where: expected a time as RFC 3339 with a zone, got {text!r}")
-    return moment
+        return parse_moment(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--where: {error}") from None
 
 
 def _after(text: str) -> Callable[[DeadLetter], bool]:

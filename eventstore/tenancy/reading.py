@@ -3,16 +3,16 @@
 import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from eventstore.errors import Problem
+from eventstore.events.moment import parse_moment
+from eventstore.events.validate import micros_of
 from eventstore.tenancy.durations import format_duration, parse_duration
 from eventstore.tenancy.nodes import Items, Node, Scalar, Section
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _SHOWN: Final = 60
 """Characters of a wrong value that a message quotes."""
 
@@ -84,8 +84,10 @@ class DocumentReader:
 
     def instant(self, node: Node) -> int | None:
         """Milliseconds since the epoch."""
-        if isinstance(node, Scalar) and (millis := _millis(node.text)) > 0:
-            return millis
+        if isinstance(node, Scalar):
+            with suppress(ValueError):
+                if (millis := micros_of(parse_moment(node.text)) // 1_000) > 0:
+                    return millis
         self.complain(node, f"expected a time after 1970 such as 2027-01-01T00:00:00Z, got {described(node)}")
         return None
 
@@ -99,16 +101,6 @@ def described(node: Node) -> str:
     if isinstance(node, Items):
         return "a list" if node.items else "an empty list"
     return "a mapping"
-
-
-def _millis(text: str) -> int:
-    """Milliseconds since the epoch; -1 for what is not an RFC 3339 time with a zone."""
-    if not _RFC_3339.fullmatch(text):
-        return -1
-    try:
-        return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
-    except (ValueError, OverflowError):  # the 30th of February; an offset that leaves year 1 to 9999
-        return -1
 
 
 def _meant(key: str, known: Collection[str]) -> str:
