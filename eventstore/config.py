@@ -58,7 +58,16 @@ class KafkaSettings(Section):
 class TopicSettings(Section):
     events: str = Field("events", description="Where producers publish.")
     dead_letters: str = Field("events.dlq", description="Where rejected records go.")
-    partitions: Count = Field(8, description="Partitions of the event topic when it is created.")
+    retry_prefix: str = Field(
+        "events.retry", description="Where records wait for a cluster that is away: this, a dot, the cluster's name."
+    )
+    control: str = Field("events.control", description="Table of what operators want of the circuits.")
+    erasures: str = Field("events.erasures", description="Table of erased users.")
+    marks: str = Field("events.marks", description="Table of backup marks.")
+    replays: str = Field("events.replays", description="Table of replays and their state.")
+    partitions: Count = Field(
+        8, description="Partitions of the event, dead-letter and retry topics when they are created."
+    )
     replication: Count = Field(1, description="Replicas of each topic when it is created; 3 in production.")
     retention_hours: Count = Field(168, description="How long Kafka keeps events, in hours: the reach of a replay.")
     dead_letters_retention_hours: Count = Field(720, description="How long Kafka keeps rejects, in hours.")

@@ -1,6 +1,6 @@
 """Topics of one test on a real Kafka, and what they hold."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -21,13 +21,20 @@ class Published(NamedTuple):
     headers: list[tuple[str, bytes | None]]
 
 
+def topic_names(name: str) -> dict[str, Any]:
+    """Topic settings under which nothing is shared with anybody."""
+    tables = {table: f"{name}.{table}" for table in ("control", "erasures", "marks", "replays")}
+    return {"events": name, "dead_letters": f"{name}.dlq", "retry_prefix": f"{name}.retry", **tables}
+
+
 class OwnTopics:
     """Settings that name an event topic and a dead-letter topic nobody else uses."""
 
     def __init__(self, stack: RunningStack, partitions: int) -> None:
         name = f"test-{uuid4().hex[:12]}"
         self.kafka = {"bootstrap_servers": stack.bootstrap_servers}
-        self.topics = {"events": name, "dead_letters": f"{name}.dlq", "partitions": partitions}
+        self.registry = stack.registry_path
+        self.topics = topic_names(name) | {"partitions": partitions}
 
     @property
     def settings(self) -> Settings:
@@ -49,9 +56,8 @@ class OwnTopics:
         """For commands: they read their settings from it."""
         return {
             "EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS": self.kafka["bootstrap_servers"],
-            "EVENTSTORE_TOPICS__EVENTS": self.events,
-            "EVENTSTORE_TOPICS__DEAD_LETTERS": self.dead_letters,
-            "EVENTSTORE_TOPICS__PARTITIONS": str(self.topics["partitions"]),
+            "EVENTSTORE_REGISTRY": str(self.registry),
+            **{f"EVENTSTORE_TOPICS__{name.upper()}": str(value) for name, value in self.topics.items()},
             "COLUMNS": "200",
         }
 
@@ -86,11 +92,12 @@ class OwnTopics:
 
 
 @contextmanager
-def own_topics(stack: RunningStack, partitions: int = 3) -> Iterator[OwnTopics]:
-    """Topics that are there for the block."""
+def own_topics(stack: RunningStack, partitions: int = 3, clusters: Collection[str] = ()) -> Iterator[OwnTopics]:
+    """Topics that are there for the block, retry topics of these clusters among them."""
     made = OwnTopics(stack, partitions)
-    made.admin().apply(wanted_topics(made.settings.topics))
+    wanted = wanted_topics(made.settings.topics, clusters)
+    made.admin().apply(wanted)
     try:
         yield made
     finally:
-        made.admin().delete([made.events, made.dead_letters])
+        made.admin().delete([topic.name for topic in wanted])

@@ -26,6 +26,7 @@ from eventstore.stream.lag import GroupLag, Standing
 from eventstore.stream.producer import RecordProducer
 from eventstore.stream.topics import wanted_topics
 from eventstore.tenancy import Tier
+from tests.own_topics import topic_names
 from tests.stacks import RunningStack
 from tests.waiting import until
 
@@ -108,25 +109,25 @@ def own_world(stack: RunningStack, folder: Path, tenants: dict[str, Any]) -> Ite
         cluster["keyspace"] = name
     registry = folder / "tenants.yaml"
     registry.write_text(yaml.safe_dump(document | {"tenants": tenants}), "utf-8")
+    topics = topic_names(name) | {"partitions": 4}
     environment = {
         **os.environ,
         "EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap_servers,
         "EVENTSTORE_REGISTRY": str(registry),
-        "EVENTSTORE_TOPICS__EVENTS": name,
-        "EVENTSTORE_TOPICS__DEAD_LETTERS": f"{name}.dlq",
-        "EVENTSTORE_TOPICS__PARTITIONS": "4",
+        **{f"EVENTSTORE_TOPICS__{field.upper()}": str(value) for field, value in topics.items()},
         "EVENTSTORE_WORKER__GROUP": name,
         "EVENTSTORE_LOG__FORMAT": "json",
     }
     settings = load_settings(
         registry=registry,
         kafka={"bootstrap_servers": stack.bootstrap_servers},
-        topics={"events": name, "dead_letters": f"{name}.dlq", "partitions": 4},
+        topics=topics,
         worker={"group": name},
     )
     world = World(folder, settings, environment)
     admin = TopicAdmin(settings.kafka)
-    admin.apply(wanted_topics(settings.topics))
+    wanted = wanted_topics(settings.topics, document["clusters"])
+    admin.apply(wanted)
     tiers = list(load_registry(registry).tiers.values())
     for_each_cluster(tiers, create=True)
     try:
@@ -136,7 +137,7 @@ def own_world(stack: RunningStack, folder: Path, tenants: dict[str, Any]) -> Ite
             if worker.poll() is None:
                 worker.send_signal(signal.SIGKILL)
             worker.wait()
-        admin.delete([name, f"{name}.dlq"])
+        admin.delete([topic.name for topic in wanted])
         for_each_cluster(tiers, create=False)
 
 

@@ -7,9 +7,10 @@ import typer
 from rich.text import Text
 
 from eventstore.cli.console import AsJson, err, out, print_json, table
-from eventstore.config import load_settings
+from eventstore.config import Settings, load_settings
+from eventstore.registry import load_registry
 from eventstore.stream.admin import TopicAdmin
-from eventstore.stream.topics import Action, Step, wanted_topics
+from eventstore.stream.topics import Action, Step, Topic, wanted_topics
 
 topics = typer.Typer(name="topics", help="Plan, create and list the Kafka topics.", no_args_is_help=True)
 
@@ -30,7 +31,7 @@ def show_plan(*, as_json: AsJson = False) -> None:
     """
     settings = load_settings()
     with err.status("asking the brokers"):
-        steps = TopicAdmin(settings.kafka).plan(wanted_topics(settings.topics))
+        steps = TopicAdmin(settings.kafka).plan(_wanted(settings))
     _print(steps, as_json=as_json)
 
 
@@ -48,7 +49,7 @@ def apply_plan(*, force: Force = False, as_json: AsJson = False) -> None:
     """
     settings = load_settings()
     with err.status("asking the brokers"):
-        steps = TopicAdmin(settings.kafka).apply(wanted_topics(settings.topics), force=force)
+        steps = TopicAdmin(settings.kafka).apply(_wanted(settings), force=force)
     _print(steps, as_json=as_json)
 
 
@@ -70,6 +71,10 @@ def list_topics(*, as_json: AsJson = False) -> None:
         for t in found
     )
     out.print(table("Topics", ("topic", "partitions#", "replicas#", "records <=#", "kept#", "cleanup"), rows))
+
+
+def _wanted(settings: Settings) -> tuple[Topic, ...]:
+    return wanted_topics(settings.topics, load_registry(settings.registry).clusters)
 
 
 def _hours(retention_ms: str) -> str:

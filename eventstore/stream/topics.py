@@ -1,6 +1,6 @@
 """What our topics should be, what they are, and which steps lead from one to the other without losing anything."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -10,8 +10,15 @@ from eventstore.config import TopicSettings
 HOUR_MS: Final = 3_600_000
 MAX_MESSAGE_BYTES: Final = 2**20
 """One batch of a producer, which is what Kafka's limit measures: many events of at most 32 KiB."""
-DEAD_LETTER_BYTES: Final = 2 * MAX_MESSAGE_BYTES
-"""Whatever the event topic took must fit here too, with the headers that say why."""
+ANNOTATED_BYTES: Final = 2 * MAX_MESSAGE_BYTES
+"""Whatever the event topic took must fit here too, with the headers that say why it was rejected or where it stood."""
+
+_COMPACTED: Final = {
+    "cleanup.policy": "compact",
+    # a table is read from its beginning by whoever starts: old values go soon
+    "segment.ms": str(24 * HOUR_MS),
+    "min.cleanable.dirty.ratio": "0.1",
+}
 
 _GROWING: Final = frozenset({"retention.ms", "max.message.bytes", "min.insync.replicas"})
 """Configs in which more is safer: raised by `apply`, never lowered. (-1 retains for ever.)"""
@@ -49,31 +56,51 @@ class Step:
     why: str = ""
 
 
-def wanted_topics(settings: TopicSettings) -> tuple[Topic, Topic]:
-    """The event topic and the dead-letter topic."""
+def wanted_topics(settings: TopicSettings, clusters: Collection[str] = ()) -> tuple[Topic, ...]:
+    """The event topic, the dead-letter topic, a retry topic for each of these clusters, and the tables."""
     return (
-        _topic(settings, settings.events, settings.retention_hours, MAX_MESSAGE_BYTES),
-        _topic(settings, settings.dead_letters, settings.dead_letters_retention_hours, DEAD_LETTER_BYTES),
+        _stream(settings, settings.events, settings.retention_hours, MAX_MESSAGE_BYTES),
+        _stream(settings, settings.dead_letters, settings.dead_letters_retention_hours, ANNOTATED_BYTES),
+        *retry_topics(settings, clusters),
+        *table_topics(settings),
     )
 
 
-def _topic(settings: TopicSettings, name: str, retention_hours: int, max_bytes: int) -> Topic:
-    return Topic(
-        name,
-        settings.partitions,
-        settings.replication,
-        {
-            "cleanup.policy": "delete",
-            "retention.ms": str(retention_hours * HOUR_MS),
-            "max.message.bytes": str(max_bytes),
-            # brokers store batches as the producers compressed them
-            "compression.type": "producer",
-            # one replica may be down and every acknowledged record still has two
-            "min.insync.replicas": str(max(1, settings.replication - 1)),
-            # arrival decides about retention and replays: a producer's wrong clock cannot age a record out
-            "message.timestamp.type": "LogAppendTime",
-        },
-    )
+def retry_topics(settings: TopicSettings, clusters: Collection[str]) -> tuple[Topic, ...]:
+    """Where the records of a cluster wait while its circuit is open."""
+    # an acknowledged record stands nowhere else once the event topic has let go of it
+    hours = max(settings.retention_hours, settings.dead_letters_retention_hours)
+    return tuple(_stream(settings, retry_topic(settings, name), hours, ANNOTATED_BYTES) for name in sorted(clusters))
+
+
+def retry_topic(settings: TopicSettings, cluster: str) -> str:
+    return f"{settings.retry_prefix}.{cluster}"
+
+
+def table_topics(settings: TopicSettings) -> tuple[Topic, ...]:
+    """Compacted topics of one partition: small tables that outlive every machine but Kafka's."""
+    names = (settings.control, settings.erasures, settings.marks, settings.replays)
+    return tuple(Topic(name, 1, settings.replication, _common(settings) | _COMPACTED) for name in names)
+
+
+def _stream(settings: TopicSettings, name: str, retention_hours: int, max_bytes: int) -> Topic:
+    kept = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(retention_hours * HOUR_MS),
+        "max.message.bytes": str(max_bytes),
+        # brokers store batches as the producers compressed them
+        "compression.type": "producer",
+    }
+    return Topic(name, settings.partitions, settings.replication, _common(settings) | kept)
+
+
+def _common(settings: TopicSettings) -> dict[str, str]:
+    return {
+        # one replica may be down and every acknowledged record still has two
+        "min.insync.replicas": str(max(1, settings.replication - 1)),
+        # arrival decides about retention and replays: a producer's wrong clock cannot age a record out
+        "message.timestamp.type": "LogAppendTime",
+    }
 
 
 def plan(wanted: Iterable[Topic], found: Mapping[str, Topic]) -> list[Step]:

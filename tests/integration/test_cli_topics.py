@@ -6,6 +6,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from eventstore.cli import topics as command
+from eventstore.registry import load_registry
 from tests.own_topics import OwnTopics, own_topics
 from tests.stacks import RunningStack
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def topics(stack: RunningStack) -> Iterator[OwnTopics]:
-    with own_topics(stack) as made:
+    with own_topics(stack, clusters=load_registry(stack.registry_path).clusters) as made:
         yield made
 
 
@@ -52,3 +53,14 @@ def test_a_list_tells_how_long_a_topic_keeps_its_records(topics: OwnTopics) -> N
     assert found[topics.dead_letters]["config"]["retention.ms"] == str(720 * 3_600_000)
     line = next(line for line in run(topics, "list").stdout.splitlines() if topics.dead_letters in line)
     assert "720 h" in line
+
+
+def test_every_cluster_of_the_registry_gets_a_retry_topic(topics: OwnTopics) -> None:
+    steps = json.loads(run(topics, "plan", "--json", EVENTSTORE_TOPICS__RETRY_PREFIX="test-not-there").stdout)
+    created = {step["topic"] for step in steps if step["action"] == "create"}
+    assert created == {"test-not-there.c15", "test-not-there.c30"}
+
+
+def test_a_registry_that_is_not_there_is_named(topics: OwnTopics) -> None:
+    refused = run(topics, "plan", EVENTSTORE_REGISTRY="/nowhere/tenants.yaml")
+    assert "/nowhere/tenants.yaml" in str(refused.exception)

@@ -29,9 +29,9 @@ def publish(settings: Settings) -> None:
 
 def test_created_topics_are_as_wanted_and_need_nothing_more(topics: OwnTopics) -> None:
     wanted = wanted_topics(topics.settings.topics)
-    found = topics.admin().topics([topics.events, topics.dead_letters])
+    found = topics.admin().topics(topic.name for topic in wanted)
     for topic in wanted:
-        assert found[topic.name].partitions == 3
+        assert found[topic.name].partitions == topic.partitions
         assert topic.config.items() <= dict(found[topic.name].config).items()
     assert topics.admin().apply(wanted) == []
 

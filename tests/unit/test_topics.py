@@ -8,7 +8,8 @@ from eventstore.stream.topics import Action, Step, Topic, plan, wanted_topics
 
 pytestmark = pytest.mark.unit
 
-WANTED, DEAD_LETTERS = wanted_topics(TopicSettings(partitions=8, replication=3, retention_hours=168))
+SETTINGS = TopicSettings(partitions=8, replication=3, retention_hours=168, dead_letters_retention_hours=720)
+WANTED, DEAD_LETTERS, RETRY, *TABLES = wanted_topics(SETTINGS, ["c30"])
 
 
 def step(found: Topic) -> Step:
@@ -37,9 +38,23 @@ def test_one_of_three_replicas_may_be_down() -> None:
     assert wanted_topics(TopicSettings(replication=1))[0].config["min.insync.replicas"] == "1"
 
 
-def test_whatever_the_event_topic_took_fits_the_dead_letter_topic() -> None:
-    events, dead_letters = (int(topic.config["max.message.bytes"]) for topic in (WANTED, DEAD_LETTERS))
-    assert MAX_EVENT_BYTES < events < dead_letters
+def test_whatever_the_event_topic_took_fits_the_topics_that_add_headers_to_it() -> None:
+    events, dead_letters, retry = (int(t.config["max.message.bytes"]) for t in (WANTED, DEAD_LETTERS, RETRY))
+    assert MAX_EVENT_BYTES < events < dead_letters == retry
+
+
+def test_every_cluster_has_a_retry_topic_that_keeps_records_no_shorter_than_the_event_topic() -> None:
+    names = [topic.name for topic in wanted_topics(SETTINGS, {"c60", "c30"})]
+    assert names[2:4] == ["events.retry.c30", "events.retry.c60"]
+    assert RETRY.partitions == WANTED.partitions
+    assert int(RETRY.config["retention.ms"]) >= int(WANTED.config["retention.ms"])
+
+
+def test_tables_are_compacted_topics_of_one_partition() -> None:
+    assert [table.name for table in TABLES] == ["events.control", "events.erasures", "events.marks", "events.replays"]
+    assert {(table.partitions, table.replication, table.config["cleanup.policy"]) for table in TABLES} == {
+        (1, 3, "compact")
+    }
 
 
 def test_an_empty_topic_gets_more_partitions() -> None:
