@@ -17,7 +17,7 @@ import uvloop
 from prometheus_client import start_http_server
 
 from eventstore import __version__
-from eventstore.config import Settings, WritePath
+from eventstore.config import Settings
 from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.express import Express
@@ -27,10 +27,7 @@ from eventstore.ingest.pipeline import Pipeline
 from eventstore.ingest.retry import RetryPolicy
 from eventstore.ingest.routes import Routes
 from eventstore.registry import RegistryFile
-from eventstore.store.driver_writer import DriverWriter
-from eventstore.store.lane.writer import LaneWriter
-from eventstore.store.schema import require_schema
-from eventstore.store.session import close, connect
+from eventstore.store.opening import open_writer
 from eventstore.store.writer import EventWriter
 from eventstore.stream.chunk import Chunk
 from eventstore.stream.dead_letters import DeadLetterProducer
@@ -157,17 +154,7 @@ class IngestWorker:
         return app
 
     async def _connect(self, tier: Tier) -> EventWriter:
-        writer, cluster = self.settings.writer, tier.cluster
-        session = await asyncio.to_thread(connect, cluster, request_timeout=writer.request_timeout)
-        try:
-            for change in await asyncio.to_thread(require_schema, session, tier):
-                log.warning("schema drift, see `eventstore schema check`", cluster=cluster.name, change=change.subject)
-            if writer.path is WritePath.DRIVER:
-                return await DriverWriter.open(cluster, session, writer.in_flight_batches)
-            return await LaneWriter.open(cluster, session, writer.in_flight_batches, writer.request_timeout)
-        except BaseException:
-            await asyncio.to_thread(close, session)
-            raise
+        return await open_writer(tier, self.settings.writer)
 
     async def _run_app(self, prepared: Prepared) -> None:
         registry, routes, app = prepared

@@ -69,14 +69,14 @@ class DriverWriter:
 
     async def write(self, batches: Sequence[Batch]) -> list[Failure]:
         give_up = self._loop.time() + self._timeout
-        sent = []
+        sent: list[tuple[Batch, asyncio.Future[None]]] = []
         failures = []
-        for batch in batches:
-            if await self._may_send(give_up):
-                sent.append((batch, self._send(batch)))
-            else:
-                failures.append(Failure(batch, self._no_room()))
         try:
+            for batch in batches:
+                if await self._may_send(give_up):
+                    sent.append((batch, self._send(batch)))
+                else:
+                    failures.append(Failure(batch, self._no_room()))
             for batch, answer in sent:
                 try:
                     await answer

@@ -1,0 +1,39 @@
+"""The way to a connected `EventWriter`, of the kind that the settings choose."""
+
+import asyncio
+
+import structlog
+
+from eventstore.config import WritePath, WriterSettings
+from eventstore.store.driver_writer import DriverWriter
+from eventstore.store.lane.writer import LaneWriter
+from eventstore.store.schema import require_schema
+from eventstore.store.session import close, connect
+from eventstore.store.writer import EventWriter
+from eventstore.tenancy import Tier
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+async def open_writer(tier: Tier, settings: WriterSettings) -> EventWriter:
+    """A writer to the tier's cluster, whose schema has been found fit for the tier.
+
+    Raises:
+        ConfigurationError: a password or TLS file is not where the registry says.
+        RefusedError: the table was made for other rules than the tier's.
+        TransientStoreError: no node answers.
+        PermanentStoreError: access refused, or something is missing in the schema.
+    """
+    cluster = tier.cluster
+    session = await asyncio.to_thread(connect, cluster, request_timeout=settings.request_timeout)
+    try:
+        drift = await asyncio.to_thread(require_schema, session, tier)
+    except BaseException:
+        await asyncio.to_thread(close, session)
+        raise
+    for change in drift:
+        log.warning("schema drift, see `eventstore schema check`", cluster=cluster.name, change=change.subject)
+    # from here on the session is the writer's
+    if settings.path is WritePath.DRIVER:
+        return await DriverWriter.open(cluster, session, settings.in_flight_batches)
+    return await LaneWriter.open(cluster, session, settings.in_flight_batches, settings.request_timeout)
