@@ -1,7 +1,7 @@
-"""One record's verdict: a row to store, expired on arrival, or rejected with the reason. Pure; `now` is passed in."""
+"""One record's verdict: a row to store, expired on arrival, erased, or rejected with the reason. Pure; `now` is passed in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eventstore.events import (
@@ -15,6 +15,7 @@ from eventstore.events import (
     event_id,
     event_micros,
 )
+from eventstore.events.erasure import Erasures
 from eventstore.events.row import Row
 from eventstore.tenancy import Registry, Tenant, Tier
 
@@ -40,7 +41,11 @@ class Expired(NamedTuple):
     tier: Tier
 
 
-Verdict = Admitted | Expired | Rejected
+class Erased(NamedTuple):
+    """At or before the moment to which its user's past was erased: it must not be stored again, nor kept as a dead letter."""
+
+
+Verdict = Admitted | Expired | Erased | Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Admission:
     registry: Registry
     now_micros: int
     rules: ClockRules
+    erasures: Erasures = field(default_factory=Erasures)
 
     def verdict(self, value: bytes | None, key: bytes | None, origin: Callable[[], Coordinates]) -> Verdict:
         """Decode, validate, route and transform one record.
@@ -64,6 +70,8 @@ class Admission:
         micros = event_micros(event, self.now_micros, int(self.rules.max_future_seconds * MICROS))
         if isinstance(micros, Rejected):
             return micros
+        if micros <= self.erasures.floor(key):
+            return Erased()
         tenant = self._tenant(event)
         if isinstance(tenant, Rejected):
             return tenant

@@ -18,10 +18,11 @@ from eventstore.events import Coordinates, Rejected
 from eventstore.events.cells import BUCKET, FRESH, INT, LATE, LATE_END, MOMENT, WRITE_TIME, Batch, encode, text
 from eventstore.events.decode import MAX_EVENT_BYTES, decode_event
 from eventstore.events.envelope import NO_CONTEXT
+from eventstore.events.erasure import Erasures
 from eventstore.events.identity import EID_BYTES, UUID_TEXT_LENGTH
 from eventstore.events.row import Row
 from eventstore.events.validate import MAX_DEPTH, check_object, micros_of
-from eventstore.ingest.admission import MICROS, Admission, Admitted, ClockRules, check_schema
+from eventstore.ingest.admission import MICROS, Admission, Admitted, ClockRules, Erased, check_schema
 from eventstore.stream.chunk import Chunk, Record
 from eventstore.stream.headers import origin
 from eventstore.tenancy import Registry, Tenant, Tier
@@ -79,6 +80,8 @@ class Sender(msgspec.Struct, gc=False):
     cells: bytes
     """Of uid and tenant."""
     of: Tenant
+    floor: int
+    """Events at or before this moment were erased; microseconds since the epoch."""
     has_rules: bool
     """Whether its tenant asks more of an event than everybody does: schemas, or listed names only."""
     destination: Destination
@@ -93,13 +96,17 @@ class Sorted:
     rejects: list[tuple[Rejected, Record]] = field(default_factory=list)
     expired: Counter[str] = field(default_factory=Counter)
     """How many, by tier."""
+    erased: int = 0
+    """How many were of an erased past."""
 
 
 class Express:
     """Sorts chunks. Remembers senders and event names between them, as long as the registry stays the same."""
 
-    def __init__(self, rules: ClockRules) -> None:
+    def __init__(self, rules: ClockRules, erasures: Erasures | None = None) -> None:
         self._rules = rules
+        self._erasures = Erasures() if erasures is None else erasures
+        self._erasures.subscribe(self._forget)
         self._late_micros = ceil(rules.late_after_seconds) * MICROS
         self._future_micros = int(rules.max_future_seconds * MICROS)
         self._registry: Registry | None = None
@@ -110,7 +117,7 @@ class Express:
     def sort(self, chunk: Chunk, registry: Registry, now_micros: int) -> Sorted:
         """Every record of the chunk, decoded, validated, transformed, routed and grouped by partition."""
         self._follow(registry)
-        admission = Admission(registry, now_micros, self._rules)
+        admission = Admission(registry, now_micros, self._rules, self._erasures)
         found = Sorted()
         senders, names = self._senders, self._names
         late_from, latest = now_micros - self._late_micros, now_micros + self._future_micros
@@ -136,7 +143,7 @@ class Express:
                     and message_id[8:24:5] == "----"
                     and event.uid == sender.uid
                     and event.tenant == sender.tenant
-                    and 0 <= micros <= latest
+                    and sender.floor < micros <= latest  # the floor of a user who was never erased lies below 0
                     and properties[0] == BRACE
                     and len(value) <= MAX_EVENT_BYTES
                     and (
@@ -178,6 +185,10 @@ class Express:
         self._collect(found)
         return found
 
+    def _forget(self, key: bytes) -> None:
+        """The sender's next record goes by the book: its floor may have changed."""
+        self._senders.pop(key, None)
+
     def _by_the_book(self, record: Record, admission: Admission, found: Sorted) -> None:
         key = record.key()
         verdict = admission.verdict(record.value(), key, partial(first_place, record))
@@ -188,6 +199,8 @@ class Express:
             sender = self._remember(key, row, admission.registry.tenants[row.tenant])
             bucket = sender.destination.turn_to(row.ts_ms)
             bucket.groups.setdefault(key, []).append(encode(row))
+        elif isinstance(verdict, Erased):
+            found.erased += 1
         else:
             found.expired[verdict.tier.name] += 1
 
@@ -202,7 +215,9 @@ class Express:
             tier = tenant.tier
             destination = self._destinations.setdefault(tier.name, Destination(tier, tier.retention_seconds))
             has_rules = bool(tenant.schemas) or tenant.only_listed_events
-            sender = Sender(row.tenant, row.uid, text(row.uid) + text(row.tenant), tenant, has_rules, destination)
+            floor = self._erasures.floor(key)
+            cells = text(row.uid) + text(row.tenant)
+            sender = Sender(row.tenant, row.uid, cells, tenant, floor, has_rules, destination)
             self._senders[key] = sender
         return sender
 

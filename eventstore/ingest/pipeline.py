@@ -41,7 +41,7 @@ class Pipeline:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     async def run(self, chunk: Chunk) -> None:
-        """Store, expire or dead-letter every record of the chunk.
+        """Store, expire, leave out (erased) or dead-letter every record of the chunk.
 
         Raises:
             StoreError: a cluster refuses a write, or went on failing beyond the retry policy's deadline.
@@ -58,6 +58,7 @@ class Pipeline:
             raise failures.exceptions[0] from failures  # one is enough to end the worker, and says more than a group
         for tier, count in found.expired.items():
             metrics.EXPIRED.labels(tier).inc(count)
+        metrics.ERASED.inc(found.erased)
         metrics.CONSUMED.inc(len(chunk))
 
     async def store(self, writer: EventWriter, batches: Sequence[Batch]) -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from eventstore.events import Rejected, compile_schema
 from eventstore.events.cells import encode, is_late, routing_key, values
+from eventstore.events.erasure import Erasures
 from eventstore.events.row import Row
-from eventstore.ingest.admission import Admission, Admitted, ClockRules
+from eventstore.ingest.admission import Admission, Admitted, ClockRules, Erased
 from eventstore.ingest.express import Express, Sorted, first_place
 from eventstore.stream.chunk import Chunk, Member
 from eventstore.tenancy import Registry, Tenant
@@ -108,22 +109,32 @@ def messages(draw: st.DrawFn) -> list[Message]:
     ]
 
 
+@st.composite
+def erased_pasts(draw: st.DrawFn) -> tuple[bytes, int | None]:
+    """A user's key and how far the past is erased, in microseconds; None takes it back."""
+    key = draw(st.sampled_from([b"shop:u1", b"shop:u2", b"forum:u1", b"strict:u1", b"nobody:u1"]))
+    return key, draw(st.one_of(st.none(), ages.map(lambda age: (NOW_MS - age) * 1000 + 1), st.just(NOW_MICROS)))
+
+
 def by_the_book(
-    chunk: list[Message], of: Registry
-) -> tuple[dict[str, Counter[bytes]], list[tuple[Rejected, int]], Counter[str]]:
-    admission = Admission(of, NOW_MICROS, RULES)
+    chunk: list[Message], of: Registry, erasures: Erasures
+) -> tuple[dict[str, Counter[bytes]], list[tuple[Rejected, int]], Counter[str], int]:
+    admission = Admission(of, NOW_MICROS, RULES, erasures)
     rows: dict[str, Counter[bytes]] = defaultdict(Counter)
     rejects: list[tuple[Rejected, int]] = []
     expired: Counter[str] = Counter()
+    erased = 0
     for record in chunk:
         verdict = admission.verdict(record.value(), record.key(), partial(first_place, record))
         if isinstance(verdict, Admitted):
             rows[verdict.tier.cluster.name][encode(verdict.row)] += 1
         elif isinstance(verdict, Rejected):
             rejects.append((verdict, record.offset()))
+        elif isinstance(verdict, Erased):
+            erased += 1
         else:
             expired[verdict.tier.name] += 1
-    return dict(rows), rejects, expired
+    return dict(rows), rejects, expired, erased
 
 
 def flat(found: Sorted) -> dict[str, Counter[bytes]]:
@@ -131,12 +142,13 @@ def flat(found: Sorted) -> dict[str, Counter[bytes]]:
     return {name: counted for name, counted in rows.items() if counted}
 
 
-def assert_the_same(express: Express, chunk: list[Message], of: Registry) -> None:
+def assert_the_same(express: Express, chunk: list[Message], of: Registry, erasures: Erasures | None = None) -> None:
     found = express.sort(Chunk("events", 1, chunk, 0, Member()), of, NOW_MICROS)
-    rows, rejects, expired = by_the_book(chunk, of)
+    rows, rejects, expired, erased = by_the_book(chunk, of, erasures or Erasures())
     assert flat(found) == rows
     assert [(rejected, record.offset()) for rejected, record in found.rejects] == rejects
     assert found.expired == expired
+    assert found.erased == erased
     for batches in found.batches.values():
         for batch in batches:
             assert len({routing_key(cells) for cells in batch}) == 1
@@ -157,6 +169,20 @@ def test_a_new_registry_is_followed_at_once(chunk: list[Message]) -> None:
     moved = registry(Tenant("shop", T15), Tenant("forum", T30, enabled=False))
     assert_the_same(express, chunk, moved)
     assert_the_same(express, chunk, REGISTRY)
+
+
+@given(messages(), st.lists(erased_pasts(), min_size=1, max_size=4))
+def test_an_erasure_is_heeded_from_the_next_chunk_on(
+    chunk: list[Message], pasts: list[tuple[bytes, int | None]]
+) -> None:
+    erasures = Erasures()
+    express = Express(RULES, erasures)
+    assert_the_same(express, chunk, REGISTRY, erasures)
+    for key, to_micros in pasts:
+        erasures.hear(key, to_micros)
+        assert_the_same(express, chunk, REGISTRY, erasures)  # with senders remembered that are erased now
+    fresh = Express(RULES, erasures)
+    assert_the_same(fresh, chunk, REGISTRY, erasures)
 
 
 def test_known_senders_do_take_the_express_way() -> None:

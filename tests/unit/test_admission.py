@@ -2,7 +2,8 @@ import orjson
 import pytest
 
 from eventstore.events import Coordinates, Reason, Rejected, compile_schema
-from eventstore.ingest.admission import MICROS, Admission, Admitted, ClockRules, Expired, Verdict
+from eventstore.events.erasure import Erasures
+from eventstore.ingest.admission import MICROS, Admission, Admitted, ClockRules, Erased, Expired, Verdict
 from eventstore.tenancy import Registry, Tenant
 from tests.builders import DAY_MS, NOW_MS, envelope, registry, tier
 
@@ -119,3 +120,23 @@ def test_the_rules_clock_is_the_one_passed_in() -> None:
 def test_the_stored_json_is_still_the_same_document() -> None:
     properties = {"a": [1, 2.5, None, True], "b": {"c": "ü"}}
     assert orjson.loads(admitted(envelope(properties=properties)).row.properties) == properties
+
+
+@pytest.mark.parametrize(("later_micros", "kind"), [(-1, Erased), (0, Erased), (1, Admitted)])
+def test_an_event_up_to_the_erasure_is_left_out_and_a_later_one_is_stored(later_micros: int, kind: type) -> None:
+    moment = (NOW_MS - DAY_MS) * 1000
+    book = Admission(registry(), NOW_MS * 1000, ClockRules(), Erasures({b"shop:u1": moment - later_micros}))
+    found = book.verdict(envelope(timestamp=NOW_MS - DAY_MS), b"shop:u1", lambda: HERE)
+    assert isinstance(found, kind)
+    other = book.verdict(envelope(uid="u2", timestamp=NOW_MS - DAY_MS), b"shop:u2", lambda: HERE)
+    assert isinstance(other, Admitted)
+
+
+def test_an_erased_event_never_becomes_a_dead_letter_that_would_keep_it() -> None:
+    erasures = Erasures({b"gone:u1": NOW_MS * 1000})
+    book = Admission(registry(), NOW_MS * 1000, ClockRules(), erasures)
+    assert book.verdict(envelope(tenant="gone"), b"gone:u1", lambda: HERE) == Erased()
+    erasures.hear(b"gone:u1", None)
+    found = book.verdict(envelope(tenant="gone"), b"gone:u1", lambda: HERE)
+    assert isinstance(found, Rejected)
+    assert found.reason is Reason.UNKNOWN_TENANT
