@@ -222,10 +222,23 @@ def test_a_peer_that_speaks_no_cql_is_a_lost_connection(on_wire: LaneOnWire, gar
     assert "expected an answer of CQL protocol v4" in str(on_wire.told.losses[0])
 
 
-def test_an_answer_that_nobody_can_read_ends_the_write_loudly(on_wire: LaneOnWire) -> None:
+def test_an_error_that_nobody_can_read_is_a_lost_connection(on_wire: LaneOnWire) -> None:
     ticket = on_wire.write(on_wire.batches(3))
     first, second, _ = on_wire.sent()
     on_wire.hear(answer(first.stream), answer(second.stream, opcode=0, body=integer(INVALID) + short(9) + b"\xff"))
+    assert [type(failure.error) for failure in ticket.failures] == [TransientStoreError] * 2
+    assert "expected an error of CQL protocol v4" in str(on_wire.told.losses[0])
+
+
+def test_a_bug_of_ours_ends_the_write_loudly(on_wire: LaneOnWire, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("our own bug")
+
+    monkeypatch.setattr(type(on_wire.told), "learn", broken)
+    ticket = on_wire.write(on_wire.batches(3))
+    first, second, _ = on_wire.sent()
+    payload = short(1) + text("tablets-routing-v1") + integer(6) + b"tablet"
+    on_wire.hear(answer(first.stream), answer(second.stream, body=payload + integer(1), flags=0x04))
     assert ticket.done.exception() in on_wire.told.bugs
     assert on_wire.wire.aborted
 

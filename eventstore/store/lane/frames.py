@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from io import BytesIO
 from struct import Struct
+from struct import error as StructError  # noqa: N812 — it is a class
 from typing import Final, NamedTuple
 
 from cassandra import ConsistencyLevel
@@ -145,9 +146,15 @@ def split(buffer: bytes) -> tuple[list[Answer], bytes]:
 
 
 def error(answer: Answer, features: ProtocolFeatures) -> ErrorMessage:
-    """The error a node answered with, as the driver's own class for it."""
-    body = BytesIO(content(answer).body)
-    return ErrorMessage.recv_body(body, VERSION, features)
+    """The error a node answered with, as the driver's own class for it.
+
+    Raises:
+        cassandra.connection.ProtocolError: it cannot be read; the node's fault, and no reason to take it for ours.
+    """
+    try:
+        return ErrorMessage.recv_body(BytesIO(content(answer).body), VERSION, features)
+    except (StructError, LookupError, UnicodeDecodeError) as garbled:
+        raise ProtocolError(f"expected an error of CQL protocol v{VERSION}, got {answer.body[:64].hex()}") from garbled
 
 
 class Content(NamedTuple):
