@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
+import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import KafkaError as Code
 
 from eventstore.config import KafkaSettings, ProducerSettings
-from eventstore.errors import TransientKafkaError
+from eventstore.errors import PermanentKafkaError, TransientKafkaError
 from eventstore.stream.client import client_config, open_client
 from eventstore.stream.failures import TRANSIENT, kafka_error, mapped
 from eventstore.stream.producer import RecordProducer
@@ -29,6 +30,7 @@ SILENCE: Final = 30.0
 LOOK: Final = 1_000
 """Most entries of one look."""
 
+T = TypeVar("T")
 OnChange = Callable[[str, bytes | None], None]
 """Hears a key and its new value; None: the key was deleted."""
 
@@ -60,6 +62,20 @@ class TopicTable:
         """Set an entry, or delete it by None. Blocks until all in-sync replicas have it. For one thread at a time."""
         self._producer.publish(key.encode(), value, partition=0)
         self._producer.confirm()
+
+    def decoded(self, key: str, value: bytes, kind: type[T]) -> T:
+        """An entry's value, written as JSON.
+
+        Raises:
+            PermanentKafkaError: it is not of this kind.
+        """
+        try:
+            return msgspec.json.decode(value, type=kind)
+        except msgspec.MsgspecError as error:
+            raise PermanentKafkaError(
+                f"{self.topic}: expected {kind.__name__} as JSON under {key!r}, got one that says: {error}; "
+                "a newer Eventstore may have written it: upgrade this one"
+            ) from error
 
     @cached_property
     def _producer(self) -> RecordProducer:
