@@ -13,9 +13,10 @@ from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError, EventstoreError
 from eventstore.stream import headers as names
 from eventstore.stream.dead_letter import MENDS, DeadLetter, Marker, Where
-from eventstore.stream.dead_letter_log import DeadLetterLog, Progress, Replay
+from eventstore.stream.dead_letter_log import DeadLetterLog, Replay
 from eventstore.stream.dead_letter_summary import Summary
 from eventstore.stream.producer import RecordProducer
+from eventstore.stream.range_reader import Progress
 
 dlq = typer.Typer(name="dlq", help="List, explain and replay dead letters.", no_args_is_help=True)
 

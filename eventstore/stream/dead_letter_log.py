@@ -5,38 +5,19 @@ so that it outlives them and needs no other store. It is exact whatever `--where
 not say "these, but not those between them".
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
-
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka import KafkaError as Code
+from typing import Any, Final
 
 from eventstore.config import KafkaSettings
-from eventstore.errors import TransientKafkaError
-from eventstore.stream.client import client_config, open_client
 from eventstore.stream.dead_letter import DeadLetter, Marker, Stranger, Where, read
-from eventstore.stream.failures import kafka_error, mapped
 from eventstore.stream.producer import RecordProducer
+from eventstore.stream.range_reader import Progress, RangeReader, unheard
 
-REQUEST_TIMEOUT: Final = 15.0
-"""Seconds until a request to the brokers is given up."""
-PATIENCE: Final = 0.1
-"""Seconds that one look waits for a full batch."""
-SILENCE: Final = 30.0
-"""Seconds without any record after which reading is given up."""
 REPLAY_BATCH: Final = 500
 """Letters published between two confirmations; as many may be published twice if we are killed there ..."""
 REPLAY_BYTES: Final = 8 * 2**20
 """... or as few as make this many bytes."""
-
-Progress = Callable[[int, int], None]
-"""Hears how many offsets have been passed, of how many."""
-
-
-def _unheard(_passed: int, _total: int) -> None:
-    pass
 
 
 class DeadLetterLog:
@@ -44,30 +25,24 @@ class DeadLetterLog:
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self.topic = topic
-        self._config = client_config(kafka) | {
-            "group.id": "eventstore-dlq",  # never joined: librdkafka wants one to be named
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "queued.max.messages.kbytes": 16 * 1_024,
-            # while we read, retention may take what we were about to read
-            "auto.offset.reset": "earliest",
-        }
+        self._kafka = kafka
 
-    def scan(self, on_progress: Progress = _unheard) -> Iterator[DeadLetter | Marker | Stranger]:
+    def scan(self, on_progress: Progress = unheard) -> Iterator[DeadLetter | Marker | Stranger]:
         """All records up to the present end, in order within each partition."""
-        with _Reader(self._config, self.topic) as reader:
-            bounds = reader.bounds()
-            yield from reader.between(bounds, on_progress)
+        with RangeReader(self._kafka, self.topic) as reader:
+            for records in reader.between(reader.bounds(), on_progress):
+                yield from map(_read, records)
 
     def at(self, partition: int, offset: int) -> DeadLetter | Marker | Stranger | None:
         """The record at one place; None if the topic does not hold it."""
-        with _Reader(self._config, self.topic) as reader:
+        with RangeReader(self._kafka, self.topic) as reader:
             start, end = reader.bounds().get(partition, (0, 0))
             if not start <= offset < end:
                 return None
-            return next(reader.between({partition: (offset, offset + 1)}, _unheard), None)
+            found = next(reader.between({partition: (offset, offset + 1)}), None)
+            return _read(found[0]) if found else None
 
-    def replayed(self, on_progress: Progress = _unheard) -> set[tuple[str, int, int]]:
+    def replayed(self, on_progress: Progress = unheard) -> set[tuple[str, int, int]]:
         """(target topic, partition, offset) of every letter that has been replayed."""
         return {
             (record.target, record.partition, offset)
@@ -75,72 +50,6 @@ class DeadLetterLog:
             if isinstance(record, Marker)
             for offset in record.offsets
         }
-
-
-class _Reader:
-    def __init__(self, config: dict[str, Any], topic: str) -> None:
-        self._topic = topic
-        self._doing = f"reading {topic}"
-        self._consumer = open_client(Consumer, config)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._consumer.close()
-
-    def bounds(self) -> dict[int, tuple[int, int]]:
-        """The first and the next offset of each partition."""
-        with mapped(self._doing):
-            metadata = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT).topics[self._topic]
-            if metadata.error is not None:
-                raise kafka_error(metadata.error, self._doing)
-            return {
-                partition: self._consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, partition), timeout=REQUEST_TIMEOUT
-                )
-                for partition in metadata.partitions
-            }
-
-    def between(
-        self, bounds: dict[int, tuple[int, int]], on_progress: Progress
-    ) -> Iterator[DeadLetter | Marker | Stranger]:
-        ends = {partition: end for partition, (start, end) in bounds.items() if end > start}
-        total = sum(end - bounds[partition][0] for partition, end in ends.items())
-        with mapped(self._doing):
-            self._consumer.assign([TopicPartition(self._topic, p, bounds[p][0]) for p in ends])
-        passed = 0
-        heard = time.monotonic()
-        while ends:
-            with mapped(self._doing):
-                messages = self._consumer.consume(REPLAY_BATCH, PATIENCE)
-            if messages:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > SILENCE:
-                raise TransientKafkaError(
-                    f"{self._doing}: expected {total - passed} more records, got none for {SILENCE:.0f} s; "
-                    "check that the brokers are up, then try again"
-                )
-            for message in messages:
-                if self._in_range(message, ends):
-                    passed += 1
-                    yield _read(message)
-            on_progress(passed, total)
-        on_progress(total, total)
-
-    def _in_range(self, message: Any, ends: dict[int, int]) -> bool:
-        """Whether the record is one to give; forgets a partition whose end it shows."""
-        partition, error = message.partition(), message.error()
-        if error is not None:
-            if error.code() != Code._PARTITION_EOF:  # noqa: SLF001 — so the client spells it
-                raise kafka_error(error, self._doing)
-            ends.pop(partition, None)
-            return False
-        if (end := ends.get(partition)) is None:
-            return False
-        if message.offset() >= end - 1:
-            del ends[partition]
-        return bool(message.offset() < end)
 
 
 def _read(message: Any) -> DeadLetter | Marker | Stranger:
@@ -167,7 +76,7 @@ class Replay:
     _batch: list[DeadLetter] = field(default_factory=list)
     _batch_bytes: int = 0
 
-    def run(self, on_progress: Progress = _unheard, *, dry_run: bool = False) -> None:
+    def run(self, on_progress: Progress = unheard, *, dry_run: bool = False) -> None:
         """Replay what matches; its counts are true at any time, after an error too.
 
         Raises:

@@ -1,0 +1,115 @@
+"""Records of one topic between offsets, for whoever looks and is not a member of any group."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Self
+
+from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import KafkaError as Code
+
+from eventstore.config import KafkaSettings
+from eventstore.errors import TransientKafkaError
+from eventstore.stream.client import client_config, open_client
+from eventstore.stream.failures import kafka_error, mapped
+
+REQUEST_TIMEOUT: Final = 15.0
+"""Seconds until a request to the brokers is given up."""
+PATIENCE: Final = 0.1
+"""Seconds that one look waits for a full batch."""
+SILENCE: Final = 30.0
+"""Seconds without any record after which reading is given up."""
+LOOK: Final = 500
+"""Most records of one look."""
+
+Progress = Callable[[int, int], None]
+"""Hears how many offsets have been passed, of how many."""
+
+
+def unheard(_passed: int, _total: int) -> None:
+    pass
+
+
+class RangeReader:
+    """Use as a context manager, on one thread at a time.
+
+    Every method raises TransientKafkaError or PermanentKafkaError when the brokers cannot or will not answer.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        """Raises ConfigurationError if librdkafka refuses a setting."""
+        self._topic = topic
+        self._doing = f"reading {topic}"
+        self._consumer = open_client(
+            Consumer,
+            client_config(kafka)
+            | {
+                "group.id": "eventstore-reader",  # never joined: librdkafka wants one to be named
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": 16 * 1_024,
+                # while we read, retention may take what we were about to read
+                "auto.offset.reset": "earliest",
+            },
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """The first and the next offset of each partition."""
+        with mapped(self._doing):
+            metadata = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT).topics[self._topic]
+            if metadata.error is not None:
+                raise kafka_error(metadata.error, self._doing)
+            return {
+                partition: self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), timeout=REQUEST_TIMEOUT
+                )
+                for partition in metadata.partitions
+            }
+
+    def between(
+        self, bounds: Mapping[int, tuple[int, int]], on_progress: Progress = unheard
+    ) -> Iterator[list[Message]]:
+        """The records from each partition's first offset up to before its second, a batch at a time."""
+        ends = {partition: end for partition, (start, end) in bounds.items() if end > start}
+        total = sum(end - bounds[partition][0] for partition, end in ends.items())
+        with mapped(self._doing):
+            self._consumer.assign([TopicPartition(self._topic, p, bounds[p][0]) for p in ends])
+        passed = 0
+        heard = time.monotonic()
+        while ends:
+            with mapped(self._doing):
+                messages = self._consumer.consume(LOOK, PATIENCE)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE:
+                raise TransientKafkaError(
+                    f"{self._doing}: expected {total - passed} more records, got none for {SILENCE:.0f} s; "
+                    "check that the brokers are up, then try again"
+                )
+            found = [message for message in messages if self._in_range(message, ends)]
+            passed += len(found)
+            on_progress(passed, total)
+            if found:
+                yield found
+        on_progress(total, total)
+
+    def _in_range(self, message: Any, ends: dict[int, int]) -> bool:
+        """Whether the record is one to give; forgets a partition whose end it shows."""
+        partition, error = message.partition(), message.error()
+        if error is not None:
+            if error.code() != Code._PARTITION_EOF:  # noqa: SLF001 — so the client spells it
+                raise kafka_error(error, self._doing)
+            ends.pop(partition, None)
+            return False
+        if (end := ends.get(partition)) is None:
+            return False
+        if message.offset() >= end - 1:
+            del ends[partition]
+            # else the rest of the partition would be fetched for nothing until all others are at their ends
+            self._consumer.pause([TopicPartition(self._topic, partition)])
+        return bool(message.offset() < end)
