@@ -62,6 +62,8 @@ class Assignment:
     place: Place
     ledger: Ledger = field(default_factory=Ledger)
     open_chunks: set[Chunk] = field(default_factory=set)
+    start: int = OFFSET_BEGINNING
+    """Where this member began to read."""
     next_offset: int = -1
     revoked: bool = False
 
@@ -102,8 +104,14 @@ class ChunkConsumer(Member):
         self._record_bytes = 1_024
         """Mean size of the records of the last fetch: how many fit into the bytes left."""
         self._next_commit = 0.0
-        metrics.IN_FLIGHT_RECORDS.set_function(lambda: self._taken - self._released)
-        metrics.IN_FLIGHT_BYTES.set_function(lambda: self._taken_bytes - self._released_bytes)
+        self.turned_at: float | None = None
+        """When the pump last began a turn; None before its first. Monotonic seconds, as below."""
+        self.outside_since: float | None = None
+        """Since when we have no assignment of the group's; None while we have one, be it of no partitions (others are enough).
+
+        Under KIP-848 nobody tells a member that it gets none, so there only a lost assignment counts.
+        """
+        self._told_of_none = config.get("group.protocol") != "consumer"
         self._consumer = Consumer(
             {
                 **config,
@@ -129,6 +137,7 @@ class ChunkConsumer(Member):
         self._refuse_unknown(topics)
         self._topics = tuple(topics)
         self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        self.outside_since = monotonic() if self._told_of_none else None
         self._thread.start()
 
     async def next(self) -> Chunk:
@@ -196,6 +205,8 @@ class ChunkConsumer(Member):
             assignment.open_chunks.discard(chunk)
         self._released += len(chunk)
         self._released_bytes += chunk.size
+        metrics.IN_FLIGHT_RECORDS.dec(len(chunk))
+        metrics.IN_FLIGHT_BYTES.dec(chunk.size)
         self._room.set()
         self._progress.set()
 
@@ -247,6 +258,7 @@ class ChunkConsumer(Member):
             self._leave()
 
     def _pump_once(self) -> None:
+        self.turned_at = monotonic()
         if (limit := self._credit()) == 0:
             self._wait_for_room()
             messages = self._consumer.consume(1, 0) if self._paused else []
@@ -289,6 +301,8 @@ class ChunkConsumer(Member):
                 chunks.append(chunk)
                 self._taken += len(chunk)
                 self._taken_bytes += chunk.size
+                metrics.IN_FLIGHT_RECORDS.inc(len(chunk))
+                metrics.IN_FLIGHT_BYTES.inc(chunk.size)
                 self._record_bytes = max(1, chunk.size // len(chunk))
         if chunks:
             self._loop.call_soon_threadsafe(self._book, chunks)
@@ -344,8 +358,19 @@ class ChunkConsumer(Member):
 
     def _commit(self) -> None:
         self._next_commit = monotonic() + self.policy.commit_seconds
-        if offsets := self._committable(list(self._assignments.values())):
+        assignments = list(self._assignments.values())
+        if offsets := self._committable(assignments):
             self._consumer.commit(offsets=offsets, asynchronous=True)
+        for topic in self._topics:
+            lag = sum(self._lag(a) for a in assignments if a.place.topic == topic)
+            metrics.COMMIT_LAG.labels(topic).set(lag)
+
+    def _lag(self, assignment: Assignment) -> int:
+        """Records up to the end, as far as the fetches have told where that is, that are not done with."""
+        bounds: tuple[int, int] = self._consumer.get_watermark_offsets(TopicPartition(*assignment.place), cached=True)
+        first, end = bounds
+        done = assignment.ledger.finished_to
+        return max(0, end - (done if done is not None else max(assignment.start, first, 0)))
 
     def _committable(self, assignments: Iterable[Assignment]) -> list[TopicPartition]:
         return [TopicPartition(*a.place, offset) for a in assignments if (offset := a.ledger.committable()) is not None]
@@ -376,10 +401,13 @@ class ChunkConsumer(Member):
     # ----------------------------------------------------------------------------------------------------- rebalance
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.outside_since = None
         if not partitions:
             return
         starts = self._start_offsets(partitions)
         self._on_loop(self._add([Place(p.topic, p.partition) for p in partitions]))
+        for start in starts:
+            self._assignments[Place(start.topic, start.partition)].start = start.offset
         consumer.incremental_assign(starts)
 
     def _start_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -417,6 +445,7 @@ class ChunkConsumer(Member):
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another member may own them already: nothing of theirs is committed any more."""
+        self.outside_since = monotonic()
         self._on_loop(self._remove([Place(p.topic, p.partition) for p in partitions], "lost"))
         consumer.incremental_unassign(partitions)
 
