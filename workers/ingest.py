@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from prometheus_client import start_http_server
 from eventstore import __version__
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError, ExitCode
+from eventstore.events.erasure import Erasures
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.express import Express
 from eventstore.ingest.grouping import BatchLimit
@@ -31,6 +32,7 @@ from eventstore.store.opening import open_writer
 from eventstore.store.writer import EventWriter
 from eventstore.stream.chunk import Chunk
 from eventstore.stream.dead_letters import DeadLetterProducer
+from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.group import consumer_policy, group_config
 from eventstore.stream.transport import ChunkApp
 from eventstore.tenancy import Registry, Tier
@@ -64,6 +66,8 @@ class Prepared(NamedTuple):
     registry: RegistryFile
     routes: Routes
     app: ChunkApp
+    erasures: asyncio.Task[None]
+    """Hears of users that are erased while we run."""
 
 
 @dataclass(slots=True)
@@ -108,16 +112,19 @@ class IngestWorker:
         dead_letters = await stack.enter_async_context(
             DeadLetterProducer(self.settings.kafka, self.settings.producer, self.settings.topics.dead_letters)
         )
-        return Prepared(registry, routes, self.app(self.pipeline(routes, dead_letters)))
+        erasures = Erasures()
+        table = ErasureTable(self.settings.kafka, self.settings.topics.erasures)
+        hearing = await stack.enter_async_context(table.follow(erasures))
+        return Prepared(registry, routes, self.app(self.pipeline(routes, dead_letters, erasures)), hearing)
 
-    def pipeline(self, routes: Routes, dead_letters: DeadLetterProducer) -> Pipeline:
+    def pipeline(self, routes: Routes, dead_letters: DeadLetterProducer, erasures: Erasures) -> Pipeline:
         writer, worker = self.settings.writer, self.settings.worker
         return Pipeline(
             registry=lambda: routes.registry,
             writer=routes.writer,
             dead_letters=dead_letters,
             clock=lambda: time.time_ns() // 1_000,
-            express=Express(ClockRules(worker.max_future, worker.late_after)),
+            express=Express(ClockRules(worker.max_future, worker.late_after), erasures),
             limit=BatchLimit(writer.batch_rows, writer.batch_bytes),
             retry=RetryPolicy(writer.backoff_base, writer.backoff_max, writer.retry_deadline),
         )
@@ -157,15 +164,15 @@ class IngestWorker:
         return await open_writer(tier, self.settings.writer)
 
     async def _run_app(self, prepared: Prepared) -> None:
-        registry, routes, app = prepared
+        registry, routes, app, erasures = prepared
 
-        async def guarded(work: Coroutine[Any, Any, None]) -> None:
+        async def guarded(work: Awaitable[None]) -> None:
             try:
                 await work
             except Exception as bug:  # noqa: BLE001 — a worker without its watchers would go on as if nothing were
                 app.fail(bug)
 
-        watchers = (registry.watch(), routes.keep_following(), self._stop_with_supervisor())
+        watchers = (registry.watch(), routes.keep_following(), self._stop_with_supervisor(), erasures)
         tasks = [asyncio.create_task(guarded(work)) for work in watchers]
         ends = [asyncio.ensure_future(self.stop.wait()), asyncio.ensure_future(app.failed.wait())]
         try:

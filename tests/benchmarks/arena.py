@@ -20,6 +20,7 @@ from eventstore.stream.producer import RecordProducer
 from eventstore.stream.topics import wanted_topics
 from eventstore.tenancy import Cluster, Registry
 from tests.benchmarks.data import Dataset
+from tests.own_topics import topic_names
 
 PARTITIONS = 8
 DDL_SECONDS = 60.0
@@ -81,10 +82,10 @@ class Arena:
         return self._loads[data.name]
 
     def topic(self) -> str:
-        """An empty topic and its dead-letter topic."""
+        """An empty topic, and those beside it that a worker needs."""
         name = f"bench_{uuid4().hex[:12]}"
         self._topics.append(name)
-        TopicAdmin(self.kafka).apply(wanted_topics(_topics(name))[:2])  # only those that are read and written here
+        TopicAdmin(self.kafka).apply(wanted_topics(_topics(name)))
         return name
 
     @contextmanager
@@ -124,8 +125,7 @@ class Arena:
             **os.environ,
             "EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "EVENTSTORE_REGISTRY": str(target.registry_path),
-            "EVENTSTORE_TOPICS__EVENTS": topic,
-            "EVENTSTORE_TOPICS__DEAD_LETTERS": f"{topic}.dlq",
+            **{f"EVENTSTORE_TOPICS__{field.upper()}": value for field, value in topic_names(topic).items()},
             "EVENTSTORE_WORKER__GROUP": group,
             "EVENTSTORE_LOG__FORMAT": "json",
         } | more
@@ -146,7 +146,7 @@ class Arena:
 
     def close(self) -> None:
         """Delete what the run has made on the servers."""
-        TopicAdmin(self.kafka).delete([name for topic in self._topics for name in (topic, f"{topic}.dlq")])
+        TopicAdmin(self.kafka).delete([each.name for topic in self._topics for each in wanted_topics(_topics(topic))])
 
     def _publish(self, topic: str, data: Dataset) -> Counter[tuple[str, str]]:
         users: Counter[tuple[str, str]] = Counter()
@@ -159,4 +159,4 @@ class Arena:
 
 
 def _topics(name: str) -> TopicSettings:
-    return TopicSettings(events=name, dead_letters=f"{name}.dlq", partitions=PARTITIONS)
+    return TopicSettings(**topic_names(name), partitions=PARTITIONS)
