@@ -1,0 +1,37 @@
+"""Every scenario by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tests.chaos.field import LONG_EVENTS, TENANTS, Field, Terms
+from tests.chaos.scenarios import process
+
+SHORT_EVENTS: Final = 8_000
+SHORT_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    row: str
+    """Of the faults that the fleet must survive."""
+    run: Callable[[Field], None]
+    seconds: float = 50.0
+    """Over which the events of a long run are spread."""
+    watched: str = "c1n"
+    short: bool = False
+    """Whether it is in the short suite, too."""
+    tenants: Mapping[str, Any] = field(default_factory=lambda: TENANTS)
+
+    def terms(self, events: int) -> Terms:
+        seconds = self.seconds if events >= LONG_EVENTS else SHORT_SECONDS
+        return Terms(events=events, rate=events / seconds, watched=self.watched, tenants=self.tenants)
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "sigkill": Scenario(row="Process", run=process.sigkill_in_mid_batch, short=True),
+    "sigterm": Scenario(row="Process", run=process.rolling_sigterm),
+    "zombie": Scenario(row="Process", run=process.zombie),
+    "all-killed": Scenario(row="Process", run=process.all_killed),
+    "scaling": Scenario(row="Process", run=process.scaling),
+}
