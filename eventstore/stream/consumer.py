@@ -3,79 +3,50 @@
 Two threads share the work. The **pump** makes every call into confluent-kafka: from 2.16 on these calls are serialised
 behind a gate that a loop of `consume()` starves, so a `commit()` from elsewhere can wait for seconds. The **event loop**
 owns chunks and ledgers. The pump posts chunks to the loop; on a revocation it waits, for a bounded time, until the loop
-has drained what is being worked on.
+has drained what is being worked on. What belongs to whom meanwhile is kept by `eventstore.stream.assignment`.
 """
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as Fault
 
 from eventstore import metrics
 from eventstore.errors import KafkaError, PermanentKafkaError, TransientKafkaError
-from eventstore.stream.chunk import Chunk, Member, State
+from eventstore.stream import positions
+from eventstore.stream.assignment import Assignments, ConsumerPolicy, Place
+from eventstore.stream.chunk import Chunk
 from eventstore.stream.failures import kafka_error
-from eventstore.stream.ledger import Ledger
+
+__all__ = ["AssignmentListener", "ChunkConsumer", "ConsumerPolicy", "Place"]
 
 log = structlog.stdlib.get_logger(__name__)
 
-POLL_SECONDS = 0.02
+POLL_SECONDS: Final = 0.02
 """Longest linger of a fetch that is not full, and so the longest wait of a commit or a stop for the pump."""
-KAFKA_SECONDS = 10.0
-"""Longest wait for a broker's answer to a blocking call (committed offsets, watermarks)."""
-DOING = "consuming"
-RECORD_OVERHEAD_BYTES = 512
-"""What a record weighs beside its value: its key, and the client's object for it."""
-PAUSE_AFTER_SECONDS = 0.5
+LEAVE_SECONDS: Final = 10.0
+"""Beyond the drain time, until a pump that does not come to an end is left to itself."""
+DOING: Final = "consuming"
+PAUSE_AFTER_SECONDS: Final = 0.5
 """A stall longer than this pauses the partitions: shorter ones are not worth losing the prefetched records."""
-
-
-class Place(NamedTuple):
-    topic: str
-    partition: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}"
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerPolicy:
-    chunk_records: int = 2_000
-    in_flight_records: int = 16_000
-    in_flight_bytes: int = 32 * 2**20
-    commit_seconds: float = 1.0
-    drain_seconds: float = 5.0
-
-
-@dataclass(slots=True)
-class Assignment:
-    """One assignment of one partition: its ledger and the chunks handed out and not finished."""
-
-    place: Place
-    ledger: Ledger = field(default_factory=Ledger)
-    open_chunks: set[Chunk] = field(default_factory=set)
-    start: int = OFFSET_BEGINNING
-    """Where this member began to read."""
-    next_offset: int = -1
-    revoked: bool = False
-
+WAKINGS: Final = 2
+"""Turns of the pump after partitions were paused and resumed on which the client's fetchers are woken."""
 
 AssignmentListener = Callable[[frozenset[Place]], Coroutine[Any, Any, None]]
 
 
-class ChunkConsumer(Member):
+class ChunkConsumer:
     """Hands out chunks (`next`), takes them back (`Chunk.finish`), commits, and survives rebalances.
 
     `on_assignment` is awaited on the loop with the whole assignment whenever it changes, before the first chunk of a new
-    partition; `on_fatal` is called on the loop once, with the error that ended the pump.
+    partition; `on_fatal` is called on the loop once, with the error that ended the pump; `on_drained` is called on the loop
+    once, when the group (all its members together) has committed up to the policy's ends.
     """
 
     def __init__(
@@ -84,25 +55,23 @@ class ChunkConsumer(Member):
         policy: ConsumerPolicy,
         on_assignment: AssignmentListener,
         on_fatal: Callable[[KafkaError], None],
+        on_drained: Callable[[], None] = lambda: None,
     ) -> None:
         self.policy = policy
         self._on_assignment = on_assignment
         self._on_fatal = on_fatal
+        self._on_drained = on_drained
+        self._drained = False
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Chunk] = deque()
         self._arrived = asyncio.Event()
         self._progress = asyncio.Event()
-        self._assignments: dict[Place, Assignment] = {}
-        # Each counter has one writer: the pump takes, the loop gives back.
-        self._taken = self._taken_bytes = 0
-        self._released = self._released_bytes = 0
+        self._assignments = Assignments(policy, self._released)
         self._room = threading.Event()
         self._stopping = threading.Event()
         self._topics: tuple[str, ...] = ()
         self._holding = False
         self._paused = False
-        self._record_bytes = 1_024
-        """Mean size of the records of the last fetch: how many fit into the bytes left."""
+        self._wakings = 0
         self._next_commit = 0.0
         self.turned_at: float | None = None
         """When the pump last began a turn; None before its first. Monotonic seconds, as below."""
@@ -117,8 +86,10 @@ class ChunkConsumer(Member):
                 **config,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                # A committed offset that the log no longer holds must stop us, not move us: see `_start_offsets`.
+                # A committed offset that the log no longer holds must stop us, not move us: see `positions`.
                 "auto.offset.reset": "error",
+                # where reading ends there may be no record: the end of the partition tells as well
+                "enable.partition.eof": policy.ends is not None,
                 "on_commit": self._commit_answered,
                 "error_cb": self._client_error,
             }
@@ -134,7 +105,7 @@ class ChunkConsumer(Member):
             PermanentKafkaError: a topic does not exist.
             TransientKafkaError: no broker answers.
         """
-        self._refuse_unknown(topics)
+        positions.refuse_unknown(self._consumer, topics)
         self._topics = tuple(topics)
         self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         self.outside_since = monotonic() if self._told_of_none else None
@@ -142,26 +113,15 @@ class ChunkConsumer(Member):
 
     async def next(self) -> Chunk:
         """The next chunk whose partition is still ours."""
-        while True:
-            while self._waiting:
-                chunk = self._waiting.popleft()
-                if chunk.state is State.WAITING:
-                    return chunk
+        while (chunk := self._assignments.next_waiting()) is None:
             self._arrived.clear()
             await self._arrived.wait()
-
-    def finish(self, chunk: Chunk) -> None:
-        """Take a chunk back; one that was dropped or finished before changes nothing."""
-        if chunk.state not in (State.WAITING, State.CLAIMED):
-            return
-        chunk.state = State.FINISHED
-        chunk.ledger.finish(chunk.entry)
-        self._release(chunk)
+        return chunk
 
     async def stop(self) -> None:
         """Stop fetching, drain for a bounded time, commit what is finished, leave the group."""
         self._holding = True
-        await self._drain(list(self._assignments.values()))
+        await self._drain(self.assignment)
         await self.abort()
 
     async def abort(self) -> None:
@@ -170,54 +130,32 @@ class ChunkConsumer(Member):
         self._room.set()
         if not self._thread.ident:
             return
-        await self._loop.run_in_executor(None, self._thread.join, self.policy.drain_seconds + KAFKA_SECONDS)
+        await self._loop.run_in_executor(None, self._thread.join, self.policy.drain_seconds + LEAVE_SECONDS)
         if self._thread.is_alive():
             log.warning("pump did not end in time; the group will notice by its session time-out")
 
     @property
     def assignment(self) -> frozenset[Place]:
-        return frozenset(self._assignments)
+        return self._assignments.places
 
     def _book(self, chunks: Sequence[Chunk]) -> None:
         try:
-            self._open(chunks)
+            self._assignments.book(chunks)
         except Exception as bug:  # noqa: BLE001 — an event loop would only log it, and later chunks would be committed over it
             self._die(PermanentKafkaError(f"booking a chunk failed: {bug!r}"))
-
-    def _open(self, chunks: Sequence[Chunk]) -> None:
-        for chunk in chunks:
-            assignment = self._assignments.get(Place(chunk.topic, chunk.partition))
-            if assignment is None or assignment.ledger is not chunk.ledger or assignment.revoked:
-                self._drop(chunk)
-                continue
-            chunk.entry = chunk.ledger.open(chunk.first, chunk.last)
-            assignment.open_chunks.add(chunk)
-            self._waiting.append(chunk)
         self._arrived.set()
 
-    def _drop(self, chunk: Chunk) -> None:
-        chunk.state = State.DROPPED
-        self._release(chunk)
-
-    def _release(self, chunk: Chunk) -> None:
-        assignment = self._assignments.get(Place(chunk.topic, chunk.partition))
-        if assignment is not None:
-            assignment.open_chunks.discard(chunk)
-        self._released += len(chunk)
-        self._released_bytes += chunk.size
+    def _released(self, chunk: Chunk) -> None:
         metrics.IN_FLIGHT_RECORDS.dec(len(chunk))
         metrics.IN_FLIGHT_BYTES.dec(chunk.size)
         self._room.set()
         self._progress.set()
 
-    async def _drain(self, assignments: Sequence[Assignment]) -> None:
+    async def _drain(self, places: Collection[Place]) -> None:
         """Drop what nobody has started, then wait for the rest until the policy's time is up."""
         deadline = monotonic() + self.policy.drain_seconds
-        for assignment in assignments:
-            assignment.revoked = True
-            for chunk in [c for c in assignment.open_chunks if c.state is State.WAITING]:
-                self._drop(chunk)
-        while busy := sum(len(a.open_chunks) for a in assignments):
+        self._assignments.withhold(places)
+        while busy := self._assignments.open_chunks(places):
             self._progress.clear()
             try:
                 await asyncio.wait_for(self._progress.wait(), max(0.0, deadline - monotonic()))
@@ -225,23 +163,14 @@ class ChunkConsumer(Member):
                 log.warning("drain time is up; other members will do these chunks again", chunks=busy)
                 return
 
-    def _abandon(self, assignment: Assignment) -> None:
-        """Give the credit of unfinished chunks back; what finishes later changes only a closed ledger."""
-        for chunk in list(assignment.open_chunks):
-            self._drop(chunk)
-
-    async def _add(self, places: Sequence[Place]) -> None:
-        for place in places:
-            self._assignments[place] = Assignment(place)
-        log.info("partitions assigned", new=_listed(places), all=_listed(self._assignments))
+    async def _add(self, starts: Mapping[Place, int]) -> None:
+        self._assignments.add(starts)
+        log.info("partitions assigned", new=_listed(starts), all=_listed(self.assignment))
         await self._on_assignment(self.assignment)
 
-    async def _remove(self, places: Sequence[Place], how: str) -> None:
-        for place in places:
-            if (gone := self._assignments.get(place)) is not None:
-                self._abandon(gone)
-                del self._assignments[place]
-        log.info("partitions gone", how=how, gone=_listed(places), all=_listed(self._assignments))
+    async def _remove(self, places: Collection[Place], how: str) -> None:
+        self._assignments.remove(places)
+        log.info("partitions gone", how=how, gone=_listed(places), all=_listed(self.assignment))
         await self._on_assignment(self.assignment)
 
     # -------------------------------------------------------------------------------------------- on the pump thread
@@ -267,16 +196,14 @@ class ChunkConsumer(Member):
             messages = self._consumer.consume(limit, POLL_SECONDS)
         if messages:
             self._hand_over(messages)
+        if self._wakings:
+            self._wakings -= 1
+            positions.wake_fetchers(self._consumer, self._assignments.unended())
         if monotonic() >= self._next_commit:
             self._commit()
 
     def _credit(self) -> int:
-        """Records that may be taken now: bounded by count, and by bytes at the size records had lately."""
-        records = self.policy.in_flight_records - (self._taken - self._released)
-        room = self.policy.in_flight_bytes - (self._taken_bytes - self._released_bytes)
-        if records <= 0 or room <= 0 or self._holding:
-            return 0
-        return min(self.policy.chunk_records, records, room // self._record_bytes + 1)
+        return 0 if self._holding else self._assignments.credit()
 
     def _wait_for_room(self) -> None:
         """Stay in the group with nothing taken: a paused consumer polls, serves rebalances and gets no records."""
@@ -289,23 +216,26 @@ class ChunkConsumer(Member):
 
     def _resume(self) -> None:
         if self._paused:
-            self._consumer.resume(self._consumer.assignment())
+            self._consumer.resume([TopicPartition(*place) for place in self._assignments.unended()])
             self._paused = False
+            self._wakings = WAKINGS
 
     def _hand_over(self, messages: list[Message]) -> None:
+        notices: list[Message] = []
         if any(map(Message.error, messages)):
-            messages = [m for m in messages if not self._is_error(m)]
-        chunks = []
-        for place, run in self._runs(messages):
-            if (chunk := self._chunk(place, run)) is not None:
-                chunks.append(chunk)
-                self._taken += len(chunk)
-                self._taken_bytes += chunk.size
-                metrics.IN_FLIGHT_RECORDS.inc(len(chunk))
-                metrics.IN_FLIGHT_BYTES.inc(chunk.size)
-                self._record_bytes = max(1, chunk.size // len(chunk))
+            notices = [m for m in messages if m.error() is not None]
+            messages = [m for m in messages if m.error() is None]
+        runs = list(self._runs(messages))
+        chunks = [chunk for place, run in runs if (chunk := self._assignments.take(place, run)) is not None]
         if chunks:
+            metrics.IN_FLIGHT_RECORDS.inc(sum(map(len, chunks)))
+            metrics.IN_FLIGHT_BYTES.inc(sum(chunk.size for chunk in chunks))
             self._loop.call_soon_threadsafe(self._book, chunks)
+        if self.policy.ends is not None:
+            for place, run in runs:
+                self._come_to(place, run[-1].offset() + 1)
+        for notice in notices:
+            self._hear(notice)
 
     def _runs(self, messages: list[Message]) -> Iterator[tuple[Place, list[Message]]]:
         """Consecutive records of one partition; one name or number a record is looked at, and never in Python."""
@@ -318,82 +248,73 @@ class ChunkConsumer(Member):
             yield _place(messages[start]), messages[start:end]
             start = end
 
-    def _chunk(self, place: Place, messages: list[Message]) -> Chunk | None:
-        assignment = self._assignments.get(place)
-        if assignment is None or assignment.revoked:  # revoked inside this very consume()
-            return None
-        if messages[0].offset() < assignment.next_offset:
-            # Seen never; doing records twice is harmless, but a ledger cannot open offsets twice.
-            log.error("partition went backwards", partition=str(place), expected=assignment.next_offset)
-            messages = [m for m in messages if m.offset() >= assignment.next_offset]
-            if not messages:
-                return None
-        assignment.next_offset = messages[-1].offset() + 1
-        size = sum(map(len, messages)) + RECORD_OVERHEAD_BYTES * len(messages)
-        chunk = Chunk(place.topic, place.partition, messages, size, self)
-        chunk.ledger = assignment.ledger
-        return chunk
-
-    def _is_error(self, message: Message) -> bool:
-        fault = message.error()
+    def _hear(self, notice: Message) -> None:
+        fault = notice.error()
         if fault is None:
-            return False
-        if fault.code() == Fault._AUTO_OFFSET_RESET:  # noqa: SLF001 — the client's spelling of librdkafka's own codes
-            raise self._out_of_range(_place(message))
-        if fault.fatal() or not isinstance(kafka_error(fault, DOING), TransientKafkaError):
-            raise kafka_error(fault, DOING)
-        log.warning("fetch failed, trying on", error=str(fault))
-        return True
+            return
+        code = fault.code()
+        if code == Fault._PARTITION_EOF:  # noqa: SLF001 — the client's spelling of librdkafka's own codes
+            self._come_to(_place(notice), notice.offset())
+        elif code == Fault._AUTO_OFFSET_RESET:  # noqa: SLF001
+            raise positions.out_of_range(self._consumer, _place(notice))
+        elif not isinstance(error := kafka_error(fault, DOING), TransientKafkaError):
+            raise error
+        else:
+            log.warning("fetch failed, trying on", error=str(fault))
 
-    def _out_of_range(self, place: Place) -> KafkaError:
-        """The log no longer holds the offset we must read next: skipping is loss, so the operator decides."""
-        first, end = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=KAFKA_SECONDS)
-        return PermanentKafkaError(
-            f"{place}: expected to go on at the committed offset, but the topic holds only offsets {first} to {end - 1}; "
-            "records in between are gone from Kafka. Restore them from a backup, or accept the gap by moving the "
-            f"group's offset to {first} (kafka-consumer-groups --reset-offsets) and start again"
-        )
+    def _come_to(self, place: Place, offset: int) -> None:
+        """Reading has come to this offset: if that is the partition's end, no more is fetched of it."""
+        if (ended := self._assignments.arrived(place, offset)) is not None:
+            self._consumer.pause([TopicPartition(*place)])
+            self._loop.call_soon_threadsafe(ended.close)
 
     # ------------------------------------------------------------------------------------------------------- commits
 
     def _commit(self) -> None:
         self._next_commit = monotonic() + self.policy.commit_seconds
-        assignments = list(self._assignments.values())
-        if offsets := self._committable(assignments):
-            self._consumer.commit(offsets=offsets, asynchronous=True)
+        if offsets := self._assignments.committable():
+            self._consumer.commit(offsets=_partitions(offsets), asynchronous=True)
         for topic in self._topics:
-            lag = sum(self._lag(a) for a in assignments if a.place.topic == topic)
-            metrics.COMMIT_LAG.labels(topic).set(lag)
+            places = [place for place in self.assignment if place.topic == topic]
+            metrics.COMMIT_LAG.labels(topic).set(sum(map(self._lag, places)))
+        if self.policy.ends is not None and not self._drained and not self._assignments.unended():
+            self._look_for_the_end(self.policy.ends)
 
-    def _lag(self, assignment: Assignment) -> int:
+    def _lag(self, place: Place) -> int:
         """Records up to the end, as far as the fetches have told where that is, that are not done with."""
-        bounds: tuple[int, int] = self._consumer.get_watermark_offsets(TopicPartition(*assignment.place), cached=True)
+        bounds: tuple[int, int] = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
         first, end = bounds
-        done = assignment.ledger.finished_to
-        return max(0, end - (done if done is not None else max(assignment.start, first, 0)))
+        return max(0, end - max(self._assignments.done_to(place), first, 0))
 
-    def _committable(self, assignments: Iterable[Assignment]) -> list[TopicPartition]:
-        return [TopicPartition(*a.place, offset) for a in assignments if (offset := a.ledger.committable()) is not None]
+    def _look_for_the_end(self, ends: Mapping[Place, int]) -> None:
+        try:
+            committed = positions.committed(self._consumer, ends)
+        except TransientKafkaError as error:
+            log.warning("not known yet whether the group has come to the end, asking again", error=str(error))
+            return
+        if all(committed.get(place, 0) >= end for place, end in ends.items()):
+            self._drained = True
+            self._loop.call_soon_threadsafe(self._on_drained)
 
     def _commit_answered(self, fault: Fault | None, partitions: list[TopicPartition]) -> None:
         for partition in partitions:
             failure = fault or partition.error
-            if failure is not None:
-                metrics.COMMIT_FAILURES.inc()
-                error = kafka_error(failure, "committing offsets")
-                if not isinstance(error, TransientKafkaError):  # access taken away, say: it would never commit again
-                    self._die(error)
-                    return
-                log.warning("commit refused, trying again at the next interval", error=str(error))
-            elif (assignment := self._assignments.get(Place(partition.topic, partition.partition))) is not None:
+            self._assignments.answered(_place(partition), partition.offset, committed=failure is None)
+            if failure is None:
                 metrics.COMMITS.inc()
-                assignment.ledger.committed(partition.offset)
+                continue
+            metrics.COMMIT_FAILURES.inc()
+            error = kafka_error(failure, "committing offsets")
+            if not isinstance(error, TransientKafkaError):  # access taken away, say: it would never commit again
+                self._die(error)
+                return
+            log.warning("commit refused, trying again at the next interval", error=str(error))
 
-    def _commit_and_wait(self, assignments: Iterable[Assignment]) -> None:
-        if not (offsets := self._committable(assignments)):
+    def _commit_and_wait(self, places: Collection[Place]) -> None:
+        if not (offsets := self._assignments.committable(places)):
             return
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            self._consumer.commit(offsets=_partitions(offsets), asynchronous=False)
         except KafkaException as error:
             metrics.COMMIT_FAILURES.inc()
             log.warning("last commit before giving partitions up failed; the next owner repeats", error=str(error))
@@ -402,67 +323,36 @@ class ChunkConsumer(Member):
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.outside_since = None
+        self._wakings = WAKINGS
         if not partitions:
             return
-        starts = self._start_offsets(partitions)
-        self._on_loop(self._add([Place(p.topic, p.partition) for p in partitions]))
-        for start in starts:
-            self._assignments[Place(start.topic, start.partition)].start = start.offset
-        consumer.incremental_assign(starts)
-
-    def _start_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """The committed offset, or the beginning where the group never committed: a new group reads everything."""
-        return [
-            TopicPartition(p.topic, p.partition, OFFSET_BEGINNING if p.offset == OFFSET_INVALID else p.offset)
-            for p in self._ask_committed(partitions)
-        ]
-
-    def _ask_committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Kafka's answer, asked for again while the coordinator moves: guessing an offset would lose records."""
-        deadline = monotonic() + KAFKA_SECONDS
-        while True:
-            try:
-                answer: list[TopicPartition] = self._consumer.committed(partitions, timeout=KAFKA_SECONDS)
-            except KafkaException as error:
-                fault = error.args[0]
-            else:
-                if (fault := next((p.error for p in answer if p.error is not None), None)) is None:
-                    return answer
-            if monotonic() > deadline or not isinstance(kafka_error(fault, DOING), TransientKafkaError):
-                raise kafka_error(fault, DOING)
-            log.warning("committed offsets not known yet, asking again", error=str(fault))
+        starts = positions.starts(consumer, map(_place, partitions))
+        self._on_loop(self._add(starts))
+        consumer.incremental_assign(_partitions(starts))
+        for place, offset in starts.items():
+            self._come_to(place, offset)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = [Place(p.topic, p.partition) for p in partitions]
-        leaving = [a for p in places if (a := self._assignments.get(p)) is not None]
+        leaving = self.assignment.intersection(map(_place, partitions))
         if not leaving:
             return
+        self._wakings = WAKINGS
         if not self._stopping.is_set():  # else it has been drained, or must not be
             self._on_loop(self._drain(leaving))
         self._commit_and_wait(leaving)
-        self._on_loop(self._remove(places, "revoked"))
+        self._on_loop(self._remove(leaving, "revoked"))
         consumer.incremental_unassign(partitions)
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another member may own them already: nothing of theirs is committed any more."""
         self.outside_since = monotonic()
-        self._on_loop(self._remove([Place(p.topic, p.partition) for p in partitions], "lost"))
+        self._on_loop(self._remove([_place(p) for p in partitions], "lost"))
         consumer.incremental_unassign(partitions)
 
     def _on_loop(self, step: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(step, self._loop).result(self.policy.drain_seconds + KAFKA_SECONDS)
+        asyncio.run_coroutine_threadsafe(step, self._loop).result(self.policy.drain_seconds + LEAVE_SECONDS)
 
-    # --------------------------------------------------------------------------------------------------- start, end
-
-    def _refuse_unknown(self, topics: Sequence[str]) -> None:
-        try:
-            known = self._consumer.list_topics(timeout=KAFKA_SECONDS).topics
-        except KafkaException as error:
-            raise kafka_error(error, DOING) from error
-        if missing := [t for t in topics if t not in known]:
-            raise PermanentKafkaError(
-                f"topic {', '.join(missing)}: expected it to exist, found none; create it with `eventstore topics apply`"
-            )
+    # ----------------------------------------------------------------------------------------------------------- end
 
     def _client_error(self, fault: Fault) -> None:
         if fault.fatal():
@@ -475,15 +365,21 @@ class ChunkConsumer(Member):
         self._loop.call_soon_threadsafe(self._on_fatal, error)
 
     def _leave(self) -> None:
-        self._commit_and_wait(list(self._assignments.values()))
+        self._commit_and_wait(self.assignment)
         try:
             self._consumer.close()
         except (KafkaException, RuntimeError) as error:
             log.warning("leaving the group failed; it will notice by its session time-out", error=str(error))
 
 
-def _place(message: Message) -> Place:
-    return Place(message.topic(), message.partition())
+def _place(of: Message | TopicPartition) -> Place:
+    if isinstance(of, TopicPartition):
+        return Place(of.topic, of.partition)
+    return Place(of.topic(), of.partition())
+
+
+def _partitions(offsets: Mapping[Place, int]) -> list[TopicPartition]:
+    return [TopicPartition(*place, offset) for place, offset in offsets.items()]
 
 
 def _listed(places: Iterable[Place]) -> list[str]:

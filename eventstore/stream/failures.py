@@ -1,14 +1,20 @@
 """The one place where the Kafka client's errors become ours: what may pass with time, and what never will."""
 # ruff: noqa: SLF001 — the client spells librdkafka's own codes with a leading underscore
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import confluent_kafka
 from confluent_kafka import KafkaError as Code
 
 from eventstore.errors import KafkaError, PermanentKafkaError, TransientKafkaError
+
+Answer = TypeVar("Answer")
+
+RETRY_SECONDS: Final = 0.05
+"""Pause before a question is asked again."""
 
 TRANSIENT: Final = frozenset({
     # the way to the brokers
@@ -114,3 +120,19 @@ def mapped(doing: str) -> Iterator[None]:
         yield
     except confluent_kafka.KafkaException as error:
         raise kafka_error(error, doing) from error
+
+
+def ask_until_answered(ask: Callable[[], Answer], seconds: float) -> Answer:
+    """What `ask` gives; asked again while it fails in a way that may pass, as it does while leaders and coordinators move.
+
+    Raises:
+        KafkaError: what `ask` raised last, when it will never pass or the time is up.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except TransientKafkaError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)

@@ -45,6 +45,11 @@ class Ledger:
         self._entries.append(entry)
         return entry
 
+    def skip_to(self, offset: int) -> None:
+        """There is nothing more to read before `offset`: once all chunks are finished, that is what is committed."""
+        if self._opened_to < offset - 1:
+            self.finish(self.open(self._opened_to + 1, offset - 1))
+
     def finish(self, entry: Entry) -> None:
         """Every record of the chunk is stored, expired, or in the dead-letter topic."""
         entry.finished = True

@@ -26,8 +26,9 @@ from faust.types.tuples import ConsumerMessage
 from mode import Service
 
 from eventstore.errors import KafkaError
+from eventstore.stream.assignment import ConsumerPolicy, Place
 from eventstore.stream.chunk import Chunk
-from eventstore.stream.consumer import ChunkConsumer, ConsumerPolicy, Place
+from eventstore.stream.consumer import ChunkConsumer
 
 
 class ChunkMessage(ConsumerMessage):
@@ -63,7 +64,11 @@ class Consumer(FaustConsumer):
         if self.member is not None:
             raise ImproperlyConfigured("the topics of a running worker are fixed; restart it to change them")
         self.member = ChunkConsumer(
-            self.app.kafka_config, self.app.consumer_policy, on_assignment=self._assignment_changed, on_fatal=self._died
+            self.app.kafka_config,
+            self.app.consumer_policy,
+            on_assignment=self._assignment_changed,
+            on_fatal=self._died,
+            on_drained=self.app.drained.set,
         )
         try:
             self.member.start(sorted(topics))
@@ -191,6 +196,8 @@ class ChunkApp(faust.App):
         self.consumer_policy = policy
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
+        self.drained = asyncio.Event()
+        """Set when the group has committed up to the policy's ends."""
         super().__init__(
             name,
             broker=f"eventstore://{kafka_config['bootstrap.servers'].split(',')[0]}",
