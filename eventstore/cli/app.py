@@ -22,7 +22,20 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-COMMANDS = ("local", "tenants", "schema", "topics", "produce", "worker", "dlq", "timeline", "erase", "settings", "demo")
+COMMANDS = (
+    "local",
+    "tenants",
+    "schema",
+    "topics",
+    "produce",
+    "worker",
+    "dlq",
+    "timeline",
+    "marks",
+    "erase",
+    "settings",
+    "demo",
+)
 """Each is a module of this package with `register(app)`; the order is that of the help page."""
 
 

@@ -1,50 +1,109 @@
-"""Marks: where the live group stood at a moment that matters, kept in a compacted topic and not in a store that may be lost.
+"""Backup marks: where the live group stood before a snapshot began.
 
-A backup's mark is made before its snapshot begins, so that snapshot and replay from the mark together cover everything.
+Everything before a mark's offsets was stored when they were read, so the snapshot has it; everything from them on is
+replayed. Read the other way round, events stored between the snapshot and the reading would be in neither. Marks
+are kept in a compacted topic and not in the store that may be lost.
 """
+
+import re
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
 from eventstore.config import KafkaSettings
-from eventstore.errors import ConfigurationError
+from eventstore.errors import QueryError, RefusedError
+from eventstore.stream.offsets import TopicOffsets
 from eventstore.stream.table import TopicTable
 
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-class Mark(msgspec.Struct, frozen=True):
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     created_ms: int
+    """Before the offsets were read; milliseconds since the epoch."""
     topic: str
     group: str
-    """The live group."""
     offsets: dict[int, int]
-    """By partition, what it had committed; a partition in which it had committed nothing is left out."""
-    partitions: int
-    """How many the topic had."""
+    """Where to replay from, by partition: every partition that the topic had."""
     cluster: str | None = None
-    """Whose snapshot it belongs to; None: of no cluster in particular."""
+    """Whose snapshot it belongs to; None: of no snapshot, offsets that somebody wanted to be kept."""
     snapshot: str | None = None
-    """What the cluster calls it; None: there is none, or it was not finished."""
+    """What the cluster calls the snapshot; None while there is none, or it failed."""
+
+    @property
+    def partitions(self) -> int:
+        return len(self.offsets)
 
 
-class Marks:
-    """The table of all marks. Every method blocks, and raises KafkaError when Kafka cannot or will not answer."""
+def take_mark(
+    kafka: KafkaSettings, *, name: str, topic: str, group: str, now_ms: int, cluster: str | None = None
+) -> Mark:
+    """A mark of where the group stands. A partition in which it has committed nothing is marked at its first record.
+
+    Raises:
+        QueryError: a name that no mark can have.
+        KafkaError: the brokers cannot or will not answer.
+    """
+    if not _NAME.fullmatch(name):
+        raise QueryError(
+            f"mark: expected a name of 1 to 100 characters A-Z a-z 0-9 . _ -, first a letter or digit, got {name!r}"
+        )
+    offsets = TopicOffsets(kafka, topic)
+    committed = offsets.committed(group)
+    stands = {partition: committed.get(partition, there.first) for partition, there in offsets.held().items()}
+    return Mark(name=name, created_ms=now_ms, topic=topic, group=group, offsets=stands, cluster=cluster)
+
+
+class MarkTable:
+    """All marks. Every method blocks, and raises KafkaError when the brokers cannot or will not answer."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._table = TopicTable(kafka, topic)
 
-    def all(self) -> list[Mark]:
-        """Oldest first."""
-        found = [self._table.decoded(name, value, Mark) for name, value in self._table.read().items()]
-        return sorted(found, key=lambda mark: (mark.created_ms, mark.name))
+    def read(self) -> list[Mark]:
+        """Every mark, the oldest first."""
+        marks = (self._table.decoded(name, value, Mark) for name, value in self._table.read().items())
+        return sorted(marks, key=lambda mark: (mark.created_ms, mark.name))
 
-    def get(self, name: str) -> Mark:
-        """Raises ConfigurationError if there is no such mark."""
-        value = self._table.read().get(name)
-        if value is None:
-            raise ConfigurationError(
-                f"mark {name}: expected one of {self._table.topic}, found none; see `eventstore marks list`"
+    def find(self, name: str) -> Mark:
+        """The mark of this name.
+
+        Raises:
+            QueryError: there is none.
+        """
+        marks = self.read()
+        for mark in marks:
+            if mark.name == name:
+                return mark
+        raise QueryError(f"mark: expected one of {_names(marks)}, got {name!r}; see `eventstore marks list`")
+
+    def add(self, mark: Mark) -> None:
+        """Keep a new mark.
+
+        Raises:
+            RefusedError: there is one of that name.
+        """
+        if any(there.name == mark.name for there in self.read()):
+            raise RefusedError(
+                f"mark {mark.name}: expected a new name, there is such a mark already; choose another, or first "
+                f"`eventstore marks remove {mark.name}`"
             )
-        return self._table.decoded(name, value, Mark)
+        self._put(mark)
 
-    def put(self, mark: Mark) -> None:
+    def name_snapshot(self, mark: Mark, snapshot: str) -> Mark:
+        """Note that the mark's snapshot is there; gives the mark as it stands now."""
+        noted = msgspec.structs.replace(mark, snapshot=snapshot)
+        self._put(noted)
+        return noted
+
+    def remove(self, mark: Mark) -> None:
+        self._table.put(mark.name, None)
+
+    def _put(self, mark: Mark) -> None:
         self._table.put(mark.name, msgspec.json.encode(mark))
+
+
+def _names(marks: Iterable[Mark]) -> str:
+    return ", ".join(mark.name for mark in marks) or "none (there are no marks yet)"
