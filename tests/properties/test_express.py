@@ -1,9 +1,7 @@
 """The express way comes to the verdicts of the book: for any records, cold or warm, whatever chunk they come in."""
 
 import json
-from collections import Counter, defaultdict
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,21 +9,19 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.events import Rejected, compile_schema
-from eventstore.events.cells import encode, is_late, routing_key, values
+from eventstore.events import compile_schema
+from eventstore.events.cells import encode, is_late, values
 from eventstore.events.erasure import Erasures
 from eventstore.events.row import Row
-from eventstore.ingest.admission import Admission, Admitted, ClockRules, Erased
-from eventstore.ingest.express import Express, Sorted, first_place
+from eventstore.ingest.express import Express
 from eventstore.stream.chunk import Chunk, Member
-from eventstore.tenancy import Registry, Tenant
+from eventstore.tenancy import Tenant
 from eventstore.tenancy.buckets import history
 from tests.builders import DAY_MS, NOW_MS, cluster, registry, tier
+from tests.verdicts import NOW_MICROS, RULES, assert_the_same
 
 pytestmark = pytest.mark.properties
 
-NOW_MICROS = NOW_MS * 1000
-RULES = ClockRules()
 T30 = tier("t30", buckets=history([(0, 10 * DAY_MS), (NOW_MS - 5 * DAY_MS, DAY_MS // 2)]))
 T15 = tier("t15", days=15, width_days=5, on=cluster("c15"))
 NUMBERS = compile_schema({"type": "object", "properties": {"n": {"type": "integer"}}})
@@ -114,44 +110,6 @@ def erased_pasts(draw: st.DrawFn) -> tuple[bytes, int | None]:
     """A user's key and how far the past is erased, in microseconds; None takes it back."""
     key = draw(st.sampled_from([b"shop:u1", b"shop:u2", b"forum:u1", b"strict:u1", b"nobody:u1"]))
     return key, draw(st.one_of(st.none(), ages.map(lambda age: (NOW_MS - age) * 1000 + 1), st.just(NOW_MICROS)))
-
-
-def by_the_book(
-    chunk: list[Message], of: Registry, erasures: Erasures
-) -> tuple[dict[str, Counter[bytes]], list[tuple[Rejected, int]], Counter[str], int]:
-    admission = Admission(of, NOW_MICROS, RULES, erasures)
-    rows: dict[str, Counter[bytes]] = defaultdict(Counter)
-    rejects: list[tuple[Rejected, int]] = []
-    expired: Counter[str] = Counter()
-    erased = 0
-    for record in chunk:
-        verdict = admission.verdict(record.value(), record.key(), partial(first_place, record))
-        if isinstance(verdict, Admitted):
-            rows[verdict.tier.cluster.name][encode(verdict.row)] += 1
-        elif isinstance(verdict, Rejected):
-            rejects.append((verdict, record.offset()))
-        elif isinstance(verdict, Erased):
-            erased += 1
-        else:
-            expired[verdict.tier.name] += 1
-    return dict(rows), rejects, expired, erased
-
-
-def flat(found: Sorted) -> dict[str, Counter[bytes]]:
-    rows = {name: Counter(cells for batch in batches for cells in batch) for name, batches in found.batches.items()}
-    return {name: counted for name, counted in rows.items() if counted}
-
-
-def assert_the_same(express: Express, chunk: list[Message], of: Registry, erasures: Erasures | None = None) -> None:
-    found = express.sort(Chunk("events", 1, chunk, 0, Member()), of, NOW_MICROS)
-    rows, rejects, expired, erased = by_the_book(chunk, of, erasures or Erasures())
-    assert flat(found) == rows
-    assert [(rejected, record.offset()) for rejected, record in found.rejects] == rejects
-    assert found.expired == expired
-    assert found.erased == erased
-    for batches in found.batches.values():
-        for batch in batches:
-            assert len({routing_key(cells) for cells in batch}) == 1
 
 
 @given(st.lists(messages(), min_size=1, max_size=4))
