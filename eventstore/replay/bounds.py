@@ -68,7 +68,7 @@ class Resolver:
         Raises:
             RefusedError: the mark is of another topic, or the topic's partitions have changed since; or offsets of
                 partitions that there are not.
-            ConfigurationError: there is no such mark.
+            QueryError: there is no such mark.
             KafkaError: Kafka cannot or will not answer.
         """
         found: Mapping[int, int]
@@ -91,8 +91,8 @@ class Resolver:
         return dict(found)
 
 
-def marked(mark: Mark, topic: str, held: Mapping[int, Held]) -> dict[int, int]:
-    """The mark's offsets. Where the group had committed nothing it had done nothing: the first held.
+def marked(mark: Mark, topic: str, held: Mapping[int, Held]) -> Mapping[int, int]:
+    """The mark's offsets.
 
     Raises:
         RefusedError: the mark is of another topic, or the topic's partitions have changed since.
@@ -108,4 +108,4 @@ def marked(mark: Mark, topic: str, held: Mapping[int, Held]) -> dict[int, int]:
             f"{len(held)}: users have moved between partitions since; begin at a time before the change instead "
             "(--from-timestamp); nothing was written"
         )
-    return {partition: mark.offsets.get(partition, there.first) for partition, there in held.items()}
+    return mark.offsets

@@ -9,7 +9,7 @@ from eventstore.events.erasure import Erasures
 from eventstore.ingest.admission import Admission, ClockRules
 from eventstore.replay.bounds import AtTime, Bound, Committed, Resolver
 from eventstore.replay.judge import Judge, ScopedBook
-from eventstore.replay.marks import Marks
+from eventstore.replay.marks import MarkTable
 from eventstore.replay.plan import Plan, replay_group
 from eventstore.replay.preview import Sample, first_times, take_sample
 from eventstore.replay.ranges import (
@@ -76,7 +76,7 @@ def survey(settings: Settings, registry: Registry, request: Request, now_ms: int
     """Look at the range that is asked for.
 
     Raises:
-        ConfigurationError: an unknown cluster, tier, tenant or mark.
+        ConfigurationError, QueryError: an unknown cluster, tier, tenant or mark.
         RefusedError: an empty range, offsets of other partitions or another topic, two tiers into one cluster.
         KafkaError: Kafka cannot or will not answer.
     """
@@ -84,7 +84,7 @@ def survey(settings: Settings, registry: Registry, request: Request, now_ms: int
     topic = settings.topics.events
     offsets = TopicOffsets(settings.kafka, topic)
     held = offsets.held()
-    resolver = Resolver(offsets, settings.worker.group, Marks(settings.kafka, settings.topics.marks).get)
+    resolver = Resolver(offsets, settings.worker.group, MarkTable(settings.kafka, settings.topics.marks).find)
     starts = resolver.resolve(request.start, held, "--from-offset")
     ends = resolver.resolve(request.end, held, "--to-offset")
     refuse(beyond_end(topic, starts, held))
