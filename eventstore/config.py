@@ -23,6 +23,7 @@ from eventstore.errors import ConfigurationError
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class GroupProtocol(StrEnum):
@@ -109,6 +110,11 @@ class WorkerSettings(Section):
         0, ge=0, le=65_535, description="Port for Prometheus metrics on all interfaces; 0 serves none."
     )
     restart_backoff_max: Seconds = Field(30.0, description="`--processes`: most seconds before a dead child restarts.")
+    halt_reject_share: float = Field(
+        0.5, ge=0, le=1, description="A worker ends when a greater share of its records is rejected; 1: never."
+    )
+    halt_reject_records: Count = Field(1_000, description="Fewest records for such a share to mean anything.")
+    halt_reject_seconds: Seconds = Field(60.0, description="Seconds over which the share is taken.")
 
 
 class WritePath(StrEnum):
@@ -128,16 +134,54 @@ class WriterSettings(Section):
     batch_bytes: Count = Field(48 * 1024, description="Most bytes of row data in one single-partition batch.")
     request_timeout: Seconds = Field(5.0, description="Seconds until one write request is given up and tried again.")
     retry_deadline: Seconds = Field(
-        60.0, description="Seconds without one batch stored after which the worker stops without committing."
+        60.0,
+        description="Seconds without one batch stored after which a write is given up: its circuit opens, or the worker ends.",
     )
     backoff_base: Seconds = Field(0.05, description="First back-off in seconds; doubled each time, with full jitter.")
     backoff_max: Seconds = Field(2.0, description="Longest back-off in seconds.")
+
+
+class CircuitSettings(Section):
+    silence: Seconds = Field(
+        3.0, description="Seconds without anything acknowledged after which a cluster's records are diverted."
+    )
+    patience: Seconds = Field(
+        10.0, description="Seconds that one chunk waits for a slow cluster until its records are diverted."
+    )
+    first_pause: Seconds = Field(1.0, description="Seconds from opening to the first probe; doubled by each failure.")
+    longest_pause: Seconds = Field(10.0, description="Most seconds between two probes.")
+    settled: Seconds = Field(
+        60.0, description="Seconds closed after which the next opening begins with the first pause again."
+    )
+    drain_rate: Rate = Field(
+        5_000.0, description="Diverted records brought home a second, of each cluster on each worker."
+    )
+    drain_look: Seconds = Field(5.0, description="Seconds between two looks at what is diverted.")
+    drain_idle: Seconds = Field(10.0, description="Seconds without a record after which a drain ends.")
 
 
 class ReaderSettings(Section):
     request_timeout: Seconds = Field(2.0, description="Seconds until one read request fails.")
     concurrency: Count = Field(8, description="Most buckets of one timeline read at the same time.")
     page_rows: Count = Field(500, description="Most rows fetched by one request.")
+
+
+class GatewaySettings(Section):
+    host: str = Field("127.0.0.1", description="Address that the HTTP edge listens on; `0.0.0.0` for all.")
+    port: int = Field(8080, ge=1, le=65_535, description="Port that the HTTP edge listens on.")
+    tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain; none: plain HTTP.")
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's private key.")
+    cors_origins: list[str] = Field(
+        default_factory=list, description="Web origins whose pages may call us, `https://shop.example`; `*` for all."
+    )
+    body_timeout: Seconds = Field(10.0, description="Seconds that a request's body may take to arrive.")
+    header_timeout: Seconds = Field(10.0, description="Seconds that a request's headers may take to arrive.")
+    request_bytes: Count = Field(8 * 2**20, description="Most bytes of an array of events in our own envelope.")
+    open_requests: Count = Field(1_024, description="Most requests worked on at a time; more are answered 503.")
+    drain_timeout: Seconds = Field(15.0, description="Seconds that open requests have to end when it stops.")
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Port for Prometheus metrics and health on all interfaces; 0 serves none."
+    )
 
 
 class LocalSettings(Section):
@@ -182,7 +226,11 @@ class Settings(BaseSettings):
     producer: ProducerSettings = Field(default_factory=ProducerSettings, description="Records published by us.")
     worker: WorkerSettings = Field(default_factory=WorkerSettings, description="Ingest workers.")
     writer: WriterSettings = Field(default_factory=WriterSettings, description="Writes to the CQL clusters.")
+    circuit: CircuitSettings = Field(
+        default_factory=CircuitSettings, description="When to divert a cluster's records, and how they come home."
+    )
     reader: ReaderSettings = Field(default_factory=ReaderSettings, description="Reads from the CQL clusters.")
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="The HTTP edge.")
     local: LocalSettings = Field(default_factory=LocalSettings, description="The embedded stack.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
 

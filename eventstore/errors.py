@@ -11,6 +11,7 @@
      ├── RefusedError                would lose data or overrule somebody; nothing was done exit 3
      ├── StoreError                  a CQL cluster
      │    ├── TransientStoreError    overloaded, timed out, gone: the same write may succeed later
+     │    │    └── CircuitOpenError  nobody waits for this cluster now
      │    └── PermanentStoreError    schema mismatch, access refused: retrying cannot help
      ├── KafkaError                  a Kafka cluster
      │    ├── TransientKafkaError    gone or busy: the same call may succeed later
@@ -89,6 +90,10 @@ class StoreError(EventstoreError):
 
 
 class TransientStoreError(StoreError):
+    pass
+
+
+class CircuitOpenError(TransientStoreError):
     pass
 
 

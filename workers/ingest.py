@@ -5,7 +5,6 @@ import faulthandler
 import gc
 import os
 import signal
-import time
 from collections.abc import Awaitable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,23 +18,14 @@ from prometheus_client import start_http_server
 from eventstore import __version__
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError, ExitCode
-from eventstore.events.erasure import Erasures
-from eventstore.ingest.admission import ClockRules
-from eventstore.ingest.express import Express
-from eventstore.ingest.grouping import BatchLimit
 from eventstore.ingest.meter import Meter
 from eventstore.ingest.pipeline import Pipeline
-from eventstore.ingest.retry import RetryPolicy
-from eventstore.ingest.routes import Routes
 from eventstore.registry import RegistryFile
-from eventstore.store.opening import open_writer
-from eventstore.store.writer import EventWriter
 from eventstore.stream.chunk import Chunk
-from eventstore.stream.dead_letters import DeadLetterProducer
-from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.group import consumer_policy, group_config
 from eventstore.stream.transport import ChunkApp
-from eventstore.tenancy import Registry, Tier
+from eventstore.tenancy import Registry
+from workers.assembly import Assembly, assemble
 from workers.supervisor import SUPERVISOR_PID
 
 log = structlog.stdlib.get_logger(__name__)
@@ -63,11 +53,8 @@ def main(settings: Settings) -> ExitCode:
 class Prepared(NamedTuple):
     """What a worker needs before it joins the group."""
 
-    registry: RegistryFile
-    routes: Routes
+    assembly: Assembly
     app: ChunkApp
-    erasures: asyncio.Task[None]
-    """Hears of users that are erased while we run."""
 
 
 @dataclass(slots=True)
@@ -105,29 +92,8 @@ class IngestWorker:
     async def _prepare(self, stack: AsyncExitStack) -> Prepared:
         registry = RegistryFile(self.settings.registry)
         self._announce(registry.current)
-        routes = Routes(self._connect)
-        stack.push_async_callback(routes.close)
-        await routes.follow(registry.current)
-        registry.subscribe(routes.ask)
-        dead_letters = await stack.enter_async_context(
-            DeadLetterProducer(self.settings.kafka, self.settings.producer, self.settings.topics.dead_letters)
-        )
-        erasures = Erasures()
-        table = ErasureTable(self.settings.kafka, self.settings.topics.erasures)
-        hearing = await stack.enter_async_context(table.follow(erasures))
-        return Prepared(registry, routes, self.app(self.pipeline(routes, dead_letters, erasures)), hearing)
-
-    def pipeline(self, routes: Routes, dead_letters: DeadLetterProducer, erasures: Erasures) -> Pipeline:
-        writer, worker = self.settings.writer, self.settings.worker
-        return Pipeline(
-            registry=lambda: routes.registry,
-            writer=routes.writer,
-            dead_letters=dead_letters,
-            clock=lambda: time.time_ns() // 1_000,
-            express=Express(ClockRules(worker.max_future, worker.late_after), erasures),
-            limit=BatchLimit(writer.batch_rows, writer.batch_bytes),
-            retry=RetryPolicy(writer.backoff_base, writer.backoff_max, writer.retry_deadline),
-        )
+        assembly = await assemble(self.settings, registry, stack)
+        return Prepared(assembly, self.app(assembly.pipeline))
 
     def app(self, pipeline: Pipeline) -> ChunkApp:
         worker = self.settings.worker
@@ -160,11 +126,8 @@ class IngestWorker:
 
         return app
 
-    async def _connect(self, tier: Tier) -> EventWriter:
-        return await open_writer(tier, self.settings.writer)
-
     async def _run_app(self, prepared: Prepared) -> None:
-        registry, routes, app, erasures = prepared
+        assembly, app = prepared
 
         async def guarded(work: Awaitable[None]) -> None:
             try:
@@ -172,8 +135,7 @@ class IngestWorker:
             except Exception as bug:  # noqa: BLE001 — a worker without its watchers would go on as if nothing were
                 app.fail(bug)
 
-        watchers = (registry.watch(), routes.keep_following(), self._stop_with_supervisor(), erasures)
-        tasks = [asyncio.create_task(guarded(work)) for work in watchers]
+        tasks = [asyncio.create_task(guarded(work)) for work in (*assembly.watchers, self._stop_with_supervisor())]
         ends = [asyncio.ensure_future(self.stop.wait()), asyncio.ensure_future(app.failed.wait())]
         try:
             await app.start()

@@ -7,6 +7,7 @@ verdict on any record.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
@@ -91,6 +92,8 @@ class Sender(msgspec.Struct, gc=False):
 class Sorted:
     """A chunk's records by verdict."""
 
+    admission: Admission
+    """What decided over them."""
     batches: dict[str, list[Batch]] = field(default_factory=dict)
     """By cluster; all rows of a batch are of one partition. Not yet cut to size."""
     rejects: list[tuple[Rejected, Record]] = field(default_factory=list)
@@ -118,7 +121,7 @@ class Express:
         """Every record of the chunk, decoded, validated, transformed, routed and grouped by partition."""
         self._follow(registry)
         admission = Admission(registry, now_micros, self._rules, self._erasures)
-        found = Sorted()
+        found = Sorted(admission)
         senders, names = self._senders, self._names
         late_from, latest = now_micros - self._late_micros, now_micros + self._future_micros
         # the hot loop: every line of it is paid for each record
@@ -235,6 +238,14 @@ class Express:
             self._senders.clear()
             self._names.clear()
             self._destinations.clear()
+
+
+def admitted_to(cluster: str, chunk: Chunk, admission: Admission) -> Iterator[Record]:
+    """The records of a sorted chunk whose rows belong to a cluster: decided again, because sorting keeps only rows."""
+    for record, key, value in chunk.records():
+        verdict = admission.verdict(value, key, partial(first_place, record))
+        if isinstance(verdict, Admitted) and verdict.tier.cluster.name == cluster:
+            yield record
 
 
 def first_place(record: Record) -> Coordinates:

@@ -2,18 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from eventstore import metrics
+from eventstore.errors import CircuitOpenError
 from eventstore.events import Coordinates, Rejected
-from eventstore.events.cells import Batch
-from eventstore.ingest.express import Express
+from eventstore.ingest.express import Express, Sorted, admitted_to
 from eventstore.ingest.grouping import BatchLimit, cut
-from eventstore.ingest.retry import RetryPolicy, write_until_stored
-from eventstore.store.writer import EventWriter
+from eventstore.ingest.outlet import Outlet
+from eventstore.ingest.rejects import RejectLimit, RejectWindow
 from eventstore.stream.chunk import Chunk, Record
 from eventstore.stream.dead_letters import Reject
 from eventstore.tenancy import Registry
@@ -25,50 +25,73 @@ class DeadLetters(Protocol):
         ...
 
 
+class Diverts(Protocol):
+    async def send(self, cluster: str, records: Sequence[Record]) -> None:
+        """Returns when Kafka has confirmed every one in the cluster's retry topic."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """What turns chunks into acknowledged rows."""
 
     registry: Callable[[], Registry]
     """The registry in force; asked once a chunk, so that an edit takes effect at the next one."""
-    writer: Callable[[str], EventWriter]
-    """The writer of a cluster."""
+    outlet: Callable[[str], Outlet]
+    """Where a cluster's rows are stored."""
     dead_letters: DeadLetters
     clock: Callable[[], int]
     """Microseconds since the epoch."""
     express: Express
+    diverts: Diverts | None = None
+    """Where records wait while their cluster's circuit is open; without it an open circuit fails the chunk."""
     limit: BatchLimit = field(default_factory=BatchLimit)
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    rejects: RejectWindow = field(default_factory=lambda: RejectWindow(RejectLimit()))
 
     async def run(self, chunk: Chunk) -> None:
-        """Store, expire, leave out (erased) or dead-letter every record of the chunk.
+        """Store, expire, leave out (erased), divert or dead-letter every record of the chunk.
 
         Raises:
-            StoreError: a cluster refuses a write, or went on failing beyond the retry policy's deadline.
-            KafkaError: a reject could not be written to the dead-letter topic.
+            RefusedError: suspiciously many records are rejected; those of this chunk are not in the dead letters.
+            StoreError: a cluster refuses a write, or went on failing and its records cannot be diverted.
+            KafkaError: a reject or a diverted record could not be written to its topic.
         """
         found = self.express.sort(chunk, self.registry(), self.clock())
-        try:
-            async with asyncio.TaskGroup() as steps:
-                for cluster, batches in found.batches.items():
-                    steps.create_task(self.store(self.writer(cluster), list(cut(batches, self.limit))))
-                if found.rejects:
-                    steps.create_task(self.dead_letter([_reject(*each) for each in found.rejects]))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures  # one is enough to end the worker, and says more than a group
+        self.rejects.add(len(chunk), (rejected.reason for rejected, _ in found.rejects), monotonic())
+        await _all_of(
+            [
+                *(self.store(self.outlet(name), name, found, chunk) for name in found.batches),
+                *([self.dead_letter([_reject(*each) for each in found.rejects])] if found.rejects else []),
+            ]
+        )
         for tier, count in found.expired.items():
             metrics.EXPIRED.labels(tier).inc(count)
         metrics.ERASED.inc(found.erased)
         metrics.CONSUMED.inc(len(chunk))
 
-    async def store(self, writer: EventWriter, batches: Sequence[Batch]) -> None:
-        await write_until_stored(writer, batches, self.retry, monotonic)
-        metrics.STORED.labels(writer.cluster).inc(sum(map(len, batches)))
+    async def store(self, outlet: Outlet, cluster: str, found: Sorted, chunk: Chunk) -> None:
+        batches = found.batches[cluster]
+        try:
+            await outlet.store(list(cut(batches, self.limit)))
+            metrics.STORED.labels(cluster).inc(sum(map(len, batches)))
+        except CircuitOpenError:
+            if self.diverts is None:
+                raise
+            records = list(admitted_to(cluster, chunk, found.admission))
+            await self.diverts.send(cluster, records)
+            metrics.DIVERTED.labels(cluster).inc(len(records))
 
     async def dead_letter(self, rejects: Sequence[Reject]) -> None:
         await self.dead_letters.send(rejects)
         for reason, count in Counter(reject.rejected.reason for reject in rejects).items():
             metrics.REJECTED.labels(reason.value).inc(count)
+
+
+async def _all_of(steps: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """All steps to their end: one that fails does not cut the others short. Then the first failure is raised."""
+    outcomes = await asyncio.gather(*steps, return_exceptions=True)
+    if (failure := next((each for each in outcomes if each is not None), None)) is not None:
+        raise failure
 
 
 def _reject(rejected: Rejected, record: Record) -> Reject:

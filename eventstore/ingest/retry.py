@@ -33,9 +33,11 @@ async def write_until_stored(
     batches: Sequence[Batch],
     policy: RetryPolicy,
     monotonic: Callable[[], float],
+    *,
+    heard: Callable[[], None] = lambda: None,
     chance: Callable[[], float] = random.random,
 ) -> None:
-    """Returns when every batch is acknowledged.
+    """Returns when every batch is acknowledged; `heard` is called whenever some have been.
 
     Raises:
         PermanentStoreError: a batch that no retry can help; others of the call may be stored.
@@ -49,6 +51,7 @@ async def write_until_stored(
             if not isinstance(failure.error, TransientStoreError):
                 raise failure.error
         if len(failures) < len(batches):  # slow, but alive
+            heard()
             deadline = monotonic() + policy.deadline_seconds
         elif monotonic() >= deadline:
             raise failures[0].error
@@ -59,3 +62,4 @@ async def write_until_stored(
             log.warning("writing again", cluster=writer.cluster, batches=len(batches), attempt=attempt,
                         error=str(failures[0].error))  # fmt: skip
         await asyncio.sleep(policy.delay(attempt, chance()))
+    heard()

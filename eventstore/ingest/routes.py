@@ -1,7 +1,7 @@
-"""The registry in force and a connected writer for each of its clusters: they change together."""
+"""The registry in force and an outlet for each of its clusters: they change together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -9,6 +9,9 @@ import structlog
 
 from eventstore import metrics
 from eventstore.errors import EventstoreError
+from eventstore.ingest.circuit import Circuit, CircuitPolicy, State, Wanted
+from eventstore.ingest.outlet import GuardedOutlet
+from eventstore.ingest.retry import RetryPolicy
 from eventstore.store.writer import EventWriter
 from eventstore.tenancy import Cluster, Registry, Tier
 
@@ -17,18 +20,37 @@ log = structlog.stdlib.get_logger(__name__)
 FIRST_PAUSE: Final = 1.0
 LAST_PAUSE: Final = 30.0
 """Seconds between attempts to follow an edit."""
+WATCH_SECONDS: Final = 0.2
+"""How finely circuits keep their times."""
 
 Connect = Callable[[Tier], Awaitable[EventWriter]]
 """A writer to a tier's cluster, whose schema has been found fit for the tier."""
+Prepare = Callable[[Registry], Awaitable[None]]
+"""What must be there before records are routed by a registry."""
+
+
+async def _nothing(_: Registry) -> None:
+    pass
 
 
 class Routes:
-    """Where events go. A registry is followed only once every cluster it uses is connected."""
+    """Where events go. A registry is followed once every cluster it uses is connected, or away with its circuit open."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        retry: RetryPolicy | None = None,
+        circuits: CircuitPolicy | None = None,
+        prepare: Prepare = _nothing,
+    ) -> None:
         self._connect = connect
-        self._writers: dict[Cluster, EventWriter] = {}
-        self._by_name: dict[str, EventWriter] = {}
+        self._retry = retry or RetryPolicy()
+        self._circuits = circuits or CircuitPolicy()
+        self._prepare = prepare
+        self._outlets: dict[Cluster, GuardedOutlet] = {}
+        """Those that routes no longer lead to live on until nothing is being written there."""
+        self._by_name: dict[str, GuardedOutlet] = {}
+        self._wanted: dict[str, Wanted] = {}
         self._registry: Registry | None = None
         self._asked: Registry
         self._edited = asyncio.Event()
@@ -39,21 +61,32 @@ class Routes:
             raise RuntimeError("expected `follow` before the first event")
         return self._registry
 
-    def writer(self, cluster: str) -> EventWriter:
+    @property
+    def states(self) -> Mapping[str, State]:
+        """Of the circuit of each cluster in use."""
+        return {name: outlet.circuit.state for name, outlet in self._by_name.items()}
+
+    def outlet(self, cluster: str) -> GuardedOutlet:
         return self._by_name[cluster]
+
+    def want(self, cluster: str, wanted: Wanted) -> None:
+        """Do as an operator wants with a cluster's circuit, now and after every edit of the registry."""
+        self._wanted[cluster] = wanted
+        if (outlet := self._by_name.get(cluster)) is not None:
+            outlet.want(wanted)
 
     async def follow(self, registry: Registry) -> None:
         """Connect to the clusters that are new, then route by this registry.
 
-        A cluster whose address or credentials changed gets a new writer; rows on their way keep the old one, which is
-        closed at the end with all others.
+        A cluster whose address or credentials changed gets a new outlet; rows on their way keep the old one.
 
         Raises:
-            EventstoreError: of a cluster that cannot be reached or used; the routes stay as they were.
+            EventstoreError: of a cluster that is there and cannot be used as it is; the routes stay as they were.
         """
+        await self._prepare(registry)
         used = registry.tiers.values()
-        await self._connect_all([tier for tier in used if tier.cluster not in self._writers])
-        self._by_name = {tier.cluster.name: self._writers[tier.cluster] for tier in used}
+        await self._open([tier for tier in used if tier.cluster not in self._outlets])
+        self._by_name = {tier.cluster.name: self._outlets[tier.cluster] for tier in used}
         self._registry = registry
 
     def ask(self, registry: Registry) -> None:
@@ -62,7 +95,7 @@ class Routes:
         self._edited.set()
 
     async def keep_following(self) -> None:
-        """Follow every registry that is asked for. One whose clusters cannot be reached is tried again until they can, or
+        """Follow every registry that is asked for. One with a cluster that cannot be used is tried again until it can, or
         another is asked for; meanwhile events take the old routes.
         """
         while True:
@@ -81,13 +114,40 @@ class Routes:
                     self._edited.set()
                     pause = min(LAST_PAUSE, pause * 2)
 
-    async def close(self) -> None:
-        await asyncio.gather(*(writer.close() for writer in self._writers.values()))
+    async def keep_watch(self) -> None:
+        """Have circuits open, probe and close in time, and close outlets that nobody uses any more."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for outlet in self._outlets.values():
+                outlet.watch()
+            await self._close_unused()
 
-    async def _connect_all(self, tiers: list[Tier]) -> None:
-        connected = await asyncio.gather(*map(self._connect, tiers), return_exceptions=True)
-        for tier, writer in zip(tiers, connected, strict=True):
-            if not isinstance(writer, BaseException):
-                self._writers[tier.cluster] = writer
-        if error := next((each for each in connected if isinstance(each, BaseException)), None):
-            raise error
+    async def close(self) -> None:
+        await asyncio.gather(*(outlet.close() for outlet in self._outlets.values()))
+
+    async def _close_unused(self) -> None:
+        used = set(self._by_name.values())
+        for cluster, outlet in list(self._outlets.items()):
+            if outlet not in used and outlet.idle:
+                del self._outlets[cluster]
+                await outlet.close()
+                if cluster.name not in self._by_name:
+                    metrics.CIRCUIT_STATE.remove(cluster.name)
+                log.info("writer closed: nothing is routed there any more", cluster=cluster.name)
+
+    async def _open(self, tiers: list[Tier]) -> None:
+        opened = {tier.cluster: self._new_outlet(tier) for tier in tiers}
+        outcomes = await asyncio.gather(*(outlet.connect() for outlet in opened.values()), return_exceptions=True)
+        if failure := next((each for each in outcomes if each is not None), None):
+            await asyncio.gather(*(outlet.close() for outlet in opened.values()))
+            raise failure
+        self._outlets |= opened
+
+    def _new_outlet(self, tier: Tier) -> GuardedOutlet:
+        async def connect() -> EventWriter:
+            return await self._connect(tier)
+
+        name = tier.cluster.name
+        outlet = GuardedOutlet(name, connect, Circuit(self._circuits), self._retry)
+        outlet.want(self._wanted.get(name, Wanted.AUTO))
+        return outlet

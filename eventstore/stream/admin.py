@@ -114,6 +114,11 @@ class TopicAdmin:
         self._await_usable({step.topic for step in steps if step.action is Action.CREATE})
         return steps
 
+    def have(self, wanted: Sequence[Topic]) -> None:
+        """Create those that are missing; the others stay as they are."""
+        there = self.topics(topic.name for topic in wanted)
+        self.apply([topic for topic in wanted if topic.name not in there])
+
     def _await_usable(self, names: Iterable[str]) -> None:
         """Brokers answer before the partitions they create have leaders that know of it."""
         missing = set(names)

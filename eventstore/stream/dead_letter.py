@@ -54,10 +54,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
             return (self.key or b"").partition(b":")[0].decode(errors="backslashreplace")
 
     def headers_for_replay(self) -> list[tuple[str, bytes | None]]:
-        """Its own headers and where it first stood: a record without a message_id keeps its identity by that."""
-        if names.origin(self.headers):
-            return self.headers
-        return [*self.headers, (names.ORIGIN, str(self.source).encode())]
+        """Its own headers and where it first stood."""
+        return names.with_origin(self.headers, self.source)
 
 
 class Marker(msgspec.Struct, frozen=True):

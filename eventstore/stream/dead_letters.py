@@ -3,12 +3,10 @@
 The worker acknowledges a reject only when `DeadLetterProducer.send` has returned: by then every in-sync replica has it.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final, Self
+from typing import Self
 
 import msgspec
 
@@ -16,11 +14,8 @@ from eventstore import __version__
 from eventstore.config import KafkaSettings, ProducerSettings
 from eventstore.events import Coordinates, Rejected
 from eventstore.stream import headers as names
+from eventstore.stream.confirmed import ConfirmedProducer
 from eventstore.stream.producer import RecordProducer
-
-MAX_SLICE_RECORDS: Final = 1_000
-MAX_SLICE_BYTES: Final = 8 * 2**20
-"""What is published before the next confirmation is awaited: this bounds memory, whatever the callers bring."""
 
 
 class Reject(msgspec.Struct, frozen=True):
@@ -53,12 +48,7 @@ def dead_letter_headers(reject: Reject, now: float) -> list[tuple[str, bytes | N
 
 
 class DeadLetterProducer:
-    """Publishes rejects and says when they are safe.
-
-    librdkafka sends and retries on its own threads; one thread of ours hands a slice over and waits in `flush`, which
-    also runs the delivery callbacks: no task, future or wake-up of the event loop for each record, and nothing to do
-    while nothing is rejected. (confluent_kafka's own asyncio producer cannot send headers in its batches.)
-    """
+    """Publishes rejects and says when they are safe."""
 
     def __init__(
         self, kafka: KafkaSettings, producer: ProducerSettings, topic: str, clock: Callable[[], float] = time.time
@@ -66,8 +56,7 @@ class DeadLetterProducer:
         """Raises ConfigurationError if librdkafka refuses a setting."""
         self.topic = topic
         self._clock = clock
-        self._producer = RecordProducer(kafka, producer, topic)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dead-letters")
+        self._producer = ConfirmedProducer(RecordProducer(kafka, producer, topic), self._publish, "dead-letters")
 
     async def send(self, rejects: Sequence[Reject]) -> None:
         """Publish the rejects; on return Kafka has confirmed every one. May be called by several tasks at once.
@@ -79,34 +68,17 @@ class DeadLetterProducer:
             TransientKafkaError: Kafka did not confirm in time.
             PermanentKafkaError: the topic is missing, access is refused, a record is too large for the topic.
         """
-        for records in slices(rejects):
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._publish, records)
+        await self._producer.send(rejects)
 
-    def _publish(self, rejects: Sequence[Reject]) -> None:
-        now = self._clock()
-        for reject in rejects:
-            self._producer.publish(reject.key, reject.value, dead_letter_headers(reject, now))
-        self._producer.confirm()
+    def _publish(self, producer: RecordProducer, reject: Reject) -> None:
+        producer.publish(reject.key, reject.value, dead_letter_headers(reject, self._clock()))
 
     async def close(self) -> None:
         """Wait for what is being sent and end the thread."""
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+        await self._producer.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def slices(rejects: Sequence[Reject]) -> Iterator[Sequence[Reject]]:
-    """Runs of at most MAX_SLICE_RECORDS and, unless one record alone is larger, MAX_SLICE_BYTES."""
-    start = size = 0
-    for end, reject in enumerate(rejects):
-        grown = size + len(reject.value or b"") + len(reject.key or b"")
-        if end > start and (grown > MAX_SLICE_BYTES or end - start == MAX_SLICE_RECORDS):
-            yield rejects[start:end]
-            start, grown = end, grown - size
-        size = grown
-    if rejects:
-        yield rejects[start:]

@@ -25,7 +25,7 @@ TIMESTAMP: Final = "es-timestamp"
 DEAD_LETTER: Final = (REASON, DETAIL, TOPIC, PARTITION, OFFSET, TIME, VERSION, TIMESTAMP)
 
 ORIGIN: Final = "es-origin"
-"""On a replayed record: `topic/partition/offset` where the record first stood. Its row identity comes from there."""
+"""On a replayed or diverted record: `topic/partition/offset` where it first stood. Its row identity comes from there."""
 REPLAYED: Final = "es-replayed"
 """On a marker in the dead-letter topic: the topic to which the dead letters it lists have been republished."""
 
@@ -35,11 +35,16 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 def origin(headers: Iterable[tuple[str, bytes | None]] | None) -> Coordinates | None:
-    """Where a replayed record first stood; None for all others, and for an origin that nobody of ours wrote."""
+    """Where a replayed or diverted record first stood; None for all others, and for an origin that nobody of ours wrote."""
     for name, value in headers or ():
         if name == ORIGIN and value is not None and (there := parse_coordinates(value.decode(errors="replace"))):
             return there
     return None
+
+
+def with_origin(headers: list[tuple[str, bytes | None]], place: Coordinates) -> list[tuple[str, bytes | None]]:
+    """The headers of a record that leaves `place`: a record without a message_id keeps its identity by its origin."""
+    return headers if origin(headers) else [*headers, (ORIGIN, str(place).encode())]
 
 
 def parse_coordinates(text: str) -> Coordinates | None:

@@ -5,10 +5,11 @@ import pytest
 from eventstore import __version__
 from eventstore.errors import ConfigurationError
 from eventstore.events import Coordinates, Reason, Rejected
-from eventstore.stream import dead_letter_summary, dead_letters
+from eventstore.stream import confirmed, dead_letter_summary
+from eventstore.stream.confirmed import slices
 from eventstore.stream.dead_letter import MENDS, DeadLetter, Marker, Stranger, Where, read
 from eventstore.stream.dead_letter_summary import OTHERS, Summary
-from eventstore.stream.dead_letters import Reject, dead_letter_headers, slices
+from eventstore.stream.dead_letters import Reject, dead_letter_headers
 from eventstore.stream.headers import DEAD_LETTER, MAX_DETAIL_BYTES, origin, parse_coordinates, text_value
 
 pytestmark = pytest.mark.unit
@@ -174,8 +175,8 @@ def test_a_condition_that_cannot_be_read_is_a_usage_error(condition: str) -> Non
 
 
 def test_slices_are_bounded_by_count_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "MAX_SLICE_RECORDS", 3)
-    monkeypatch.setattr(dead_letters, "MAX_SLICE_BYTES", 10)
+    monkeypatch.setattr(confirmed, "MAX_SLICE_RECORDS", 3)
+    monkeypatch.setattr(confirmed, "MAX_SLICE_BYTES", 10)
     sizes = [1, 1, 1, 1, 9, 2, 50, 1]
     made = [reject(b"x" * size, key=None) for size in sizes]
     cut = [[len(each.value or b"") for each in part] for part in slices(made)]

@@ -11,6 +11,7 @@ from eventstore.events import Coordinates, Reason, event_id
 from eventstore.events.cells import Batch, values
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.express import Express
+from eventstore.ingest.outlet import Direct
 from eventstore.ingest.pipeline import Pipeline
 from eventstore.ingest.retry import RetryPolicy
 from eventstore.store.writer import Failure
@@ -56,11 +57,10 @@ class World:
         self.dead_letters = DeadLettersInMemory()
         self.pipeline = Pipeline(
             registry=lambda: REGISTRY,
-            writer=self.clusters.__getitem__,
+            outlet=lambda name: Direct(self.clusters[name], RetryPolicy(deadline_seconds=0.001)),
             dead_letters=self.dead_letters,
             clock=lambda: NOW_MS * 1000,
             express=Express(ClockRules()),
-            retry=RetryPolicy(deadline_seconds=0.001),
         )
 
     def run(self, *messages: Message) -> None:

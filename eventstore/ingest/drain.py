@@ -1,0 +1,160 @@
+"""Diverted records are brought home when their cluster's circuit has closed: beside live traffic, at a bounded rate.
+
+Order does not matter: a row's identity and write time come from the event. So a drain is a consumer group of its own that
+comes and goes, and runs the same pipeline.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Final, Protocol
+
+import structlog
+
+from eventstore import metrics
+from eventstore.errors import CircuitOpenError, KafkaError, TransientKafkaError
+from eventstore.ingest.circuit import State
+from eventstore.ingest.pipeline import Diverts, Pipeline
+from eventstore.ingest.rate import RateLimit
+from eventstore.stream.chunk import Chunk, Record
+
+log = structlog.stdlib.get_logger(__name__)
+
+GLANCE_SECONDS: Final = 0.5
+"""How soon a circuit that has closed is noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPolicy:
+    records_per_second: float = 5_000.0
+    """Of each cluster, on each worker."""
+    look_seconds: float = 5.0
+    """Between two looks at what waits."""
+    idle_seconds: float = 10.0
+    """A drain that got nothing for so long ends. Joining its group takes some of that."""
+
+
+class Source(Protocol):
+    """Hands out the chunks of a retry topic (`ChunkConsumer` does)."""
+
+    async def next(self) -> Chunk: ...
+
+    async def abort(self) -> None:
+        """Commit what is finished and leave the group."""
+        ...
+
+
+Join = Callable[[str, Callable[[KafkaError], None]], Awaitable[Source]]
+"""Joins the group that drains a cluster's retry topic; the callback hears, once, what ends the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The diverts of a drain: to other clusters' topics, never back to where its records come from."""
+
+    cluster: str
+    diverts: Diverts
+
+    async def send(self, cluster: str, records: Sequence[Record]) -> None:
+        if cluster == self.cluster:
+            raise CircuitOpenError(f"cluster {cluster}: its circuit has opened again; what waits stays where it is")
+        await self.diverts.send(cluster, records)
+
+
+class Drains:
+    """Starts a drain for each cluster whose circuit is closed and whose retry topic holds anything."""
+
+    def __init__(
+        self,
+        states: Callable[[], Mapping[str, State]],
+        backlogs: Callable[[], Awaitable[Mapping[str, int]]],
+        join: Join,
+        pipeline: Pipeline,
+        policy: DrainPolicy,
+    ) -> None:
+        self._states = states
+        self._backlogs = backlogs
+        self._join = join
+        self._pipeline = pipeline
+        self._policy = policy
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def keep_draining(self) -> None:
+        """For ever: look every few seconds, and soon after a circuit has closed.
+
+        Raises:
+            EventstoreError: what a drain's pipeline cannot handle, or Kafka will not do.
+        """
+        closed: set[str] = set()
+        next_look = 0.0
+        try:
+            while True:
+                before, closed = closed, {name for name, state in self._states().items() if state is State.CLOSED}
+                if closed - before or monotonic() >= next_look:
+                    await self._look()
+                    next_look = monotonic() + self._policy.look_seconds
+                self._forget_ended()
+                await asyncio.sleep(GLANCE_SECONDS)
+        finally:
+            for drain in self._running.values():
+                drain.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _look(self) -> None:
+        try:
+            waiting = await self._backlogs()
+        except TransientKafkaError as error:
+            log.warning("retry topics not looked at, trying again", error=str(error))
+            return
+        states = self._states()
+        for cluster, records in waiting.items():
+            # records of a cluster that left the registry go where their tenants have gone
+            if records and cluster not in self._running and states.get(cluster, State.CLOSED) is State.CLOSED:
+                log.info("draining", cluster=cluster, records=records)
+                self._running[cluster] = asyncio.create_task(self._drain(cluster))
+
+    def _forget_ended(self) -> None:
+        for cluster, drain in list(self._running.items()):
+            if drain.done():
+                del self._running[cluster]
+                drain.result()
+
+    async def _drain(self, cluster: str) -> None:
+        try:
+            records = await self._until_idle(cluster)
+        except (CircuitOpenError, TransientKafkaError) as error:
+            log.warning("drain given up for now", cluster=cluster, error=str(error))
+        else:
+            log.info("drained", cluster=cluster, records=records)
+
+    async def _until_idle(self, cluster: str) -> int:
+        """Drain until nothing has come for a while; gives how many records were done with."""
+        failed: asyncio.Future[KafkaError] = asyncio.get_running_loop().create_future()
+        source = await self._join(cluster, failed.set_result)
+        pipeline = self._pipeline
+        if pipeline.diverts is not None:
+            pipeline = replace(pipeline, diverts=Elsewhere(cluster, pipeline.diverts))
+        rate, done = RateLimit(self._policy.records_per_second), 0
+        try:
+            while (chunk := await self._next(source, failed)) is not None:
+                if chunk.claim():
+                    await asyncio.sleep(rate.delay(len(chunk), monotonic()))
+                    await pipeline.run(chunk)
+                    chunk.finish()
+                    metrics.DRAINED.labels(cluster).inc(len(chunk))
+                    done += len(chunk)
+        finally:
+            await source.abort()
+        return done
+
+    async def _next(self, source: Source, failed: asyncio.Future[KafkaError]) -> Chunk | None:
+        """The next chunk; None when none has come for a while."""
+        coming = asyncio.ensure_future(source.next())
+        try:
+            await asyncio.wait((coming, failed), timeout=self._policy.idle_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                raise failed.result()
+            return coming.result() if coming.done() else None
+        finally:
+            coming.cancel()

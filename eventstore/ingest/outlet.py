@@ -1,0 +1,218 @@
+"""Where one cluster's rows are stored: a writer, and a circuit that says when to stop waiting for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Protocol
+
+import structlog
+
+from eventstore import metrics
+from eventstore.errors import CircuitOpenError, EventstoreError, PermanentStoreError, StoreError, TransientStoreError
+from eventstore.events.cells import Batch
+from eventstore.ingest.circuit import Circuit, State, Wanted
+from eventstore.ingest.retry import RetryPolicy, write_until_stored
+from eventstore.store.writer import EventWriter
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Outlet(Protocol):
+    """What the pipeline asks of a cluster."""
+
+    async def store(self, batches: Sequence[Batch]) -> None:
+        """Returns when every batch is acknowledged.
+
+        Raises:
+            CircuitOpenError: nobody waits for this cluster now; some of the batches may have been stored.
+            StoreError: the cluster refuses a write, or went on failing beyond the retry policy's deadline.
+        """
+        ...
+
+
+class Direct:
+    """An outlet without a circuit: waits for its cluster up to the retry policy's deadline."""
+
+    def __init__(self, writer: EventWriter, retry: RetryPolicy) -> None:
+        self._writer = writer
+        self._retry = retry
+
+    async def store(self, batches: Sequence[Batch]) -> None:
+        await write_until_stored(self._writer, batches, self._retry, monotonic)
+
+
+class GuardedOutlet:
+    """An outlet that stops waiting when its circuit opens. `watch` must be called several times a second."""
+
+    def __init__(
+        self,
+        cluster: str,
+        connect: Callable[[], Awaitable[EventWriter]],
+        circuit: Circuit,
+        retry: RetryPolicy,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.cluster = cluster
+        self.circuit = circuit
+        self._connect = connect
+        self._retry = retry
+        self._clock = clock
+        self._writer: EventWriter | None = None
+        self._connected = asyncio.Event()
+        self._trouble: StoreError | None = None
+        """Why it is not connected."""
+        self._scopes: set[asyncio.Timeout] = set()
+        """Of the writes that wait: they end when the circuit opens."""
+        self._sample: Batch = []
+        """One row of those that were diverted last, for the next probe."""
+        self._connecting: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._show()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written."""
+        return not self.circuit.writes
+
+    async def connect(self) -> None:
+        """Connect. A cluster that is away opens the circuit, and connecting goes on in the background.
+
+        Raises:
+            EventstoreError: the cluster is there, and cannot be used as it is.
+        """
+        try:
+            self._use(await self._connect())
+        except TransientStoreError as error:
+            self._trouble = error
+            self._connecting = asyncio.create_task(self._keep_connecting())
+            if self.circuit.trip(self._clock(), str(error)):
+                self._opened()
+
+    async def store(self, batches: Sequence[Batch]) -> None:
+        if self.circuit.state is not State.CLOSED:
+            raise self._diverted(batches)
+        write = self.circuit.begin(self._clock())
+        try:
+            async with asyncio.timeout(None) as scope:
+                self._scopes.add(scope)
+                writer = await self._when_connected()
+                await write_until_stored(writer, batches, self._retry, self._clock, heard=self._heard)
+        except TimeoutError:
+            raise self._diverted(batches) from None
+        except TransientStoreError as error:  # the retry deadline, before the circuit's patience was at its end
+            if self.circuit.trip(self._clock(), str(error)):
+                self._opened()
+            if self.circuit.state is State.CLOSED:  # as an operator wants it
+                raise
+            raise self._diverted(batches) from error
+        finally:
+            self._scopes.discard(scope)
+            self.circuit.end(write)
+
+    def want(self, wanted: Wanted) -> None:
+        """Do as an operator wants."""
+        if wanted is not self.circuit.wanted:
+            log.warning("circuit set by an operator", cluster=self.cluster, wanted=wanted.value)
+            self.circuit.want(wanted, self._clock())
+            self._changed()
+
+    def watch(self) -> None:
+        """Open the circuit if it is time, or begin a probe in the background. Raises what nobody expected of those."""
+        for task in (self._probe, self._connecting):
+            if task is not None and task.done():
+                task.result()
+        now = self._clock()
+        if self.circuit.check(now):
+            self._opened()
+        elif self.circuit.probe_is_due(now) and (self._probe is None or self._probe.done()):
+            self.circuit.probe()
+            self._show()
+            self._probe = asyncio.create_task(self._try())
+
+    async def close(self) -> None:
+        tasks = [task for task in (self._probe, self._connecting) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._writer is not None:
+            await self._writer.close()
+
+    def _heard(self) -> None:
+        self.circuit.heard(self._clock())
+
+    def _diverted(self, batches: Sequence[Batch]) -> CircuitOpenError:
+        self._sample = batches[-1][-1:]
+        return CircuitOpenError(f"cluster {self.cluster}: its circuit is open: {self.circuit.why}")
+
+    # ----------------------------------------------------------------------------------------- connecting and probing
+
+    async def _when_connected(self) -> EventWriter:
+        if self._writer is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._connected.wait(), self._retry.deadline_seconds)
+        if self._writer is None:
+            raise self._unconnected()
+        return self._writer
+
+    async def _keep_connecting(self) -> None:
+        """One attempt after the other, whatever the circuit's state is."""
+        pause = self.circuit.policy.first_pause
+        while self._writer is None:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self.circuit.policy.longest_pause)
+            try:
+                self._use(await self._connect())
+            except EventstoreError as error:
+                self._trouble = error if isinstance(error, StoreError) else PermanentStoreError(str(error))
+                # what will not pass by itself needs a person; meanwhile the records wait in Kafka
+                tell = log.info if isinstance(error, TransientStoreError) else log.error
+                tell("cluster not connected, trying again", cluster=self.cluster, seconds=pause, error=str(error))
+
+    def _use(self, writer: EventWriter) -> None:
+        self._writer, self._trouble = writer, None
+        self._connected.set()
+
+    def _unconnected(self) -> StoreError:
+        return self._trouble or TransientStoreError(f"cluster {self.cluster}: not connected yet")
+
+    async def _try(self) -> None:
+        try:
+            await self._knock()
+        except EventstoreError as error:
+            self.circuit.failed(self._clock(), str(error))
+            log.info("circuit stays open", cluster=self.cluster, error=str(error))
+        else:
+            self.circuit.passed(self._clock())
+        self._changed()
+
+    async def _knock(self) -> None:
+        """Write one row of those that were diverted last.
+
+        That is what must work again, and harmless: the row will be written once more, and is the same then. A read may
+        go through where a write does not (a full disk, say). Without such a row, a connection has to do.
+        """
+        if self._writer is None:
+            raise self._unconnected()
+        if self._sample:
+            for _, error in await self._writer.write([self._sample]):
+                raise error
+
+    # -------------------------------------------------------------------------------------------------------- changes
+
+    def _opened(self) -> None:
+        log.warning("circuit open: records of this cluster are diverted", cluster=self.cluster, why=self.circuit.why)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._show()
+        if self.circuit.state is State.CLOSED:
+            log.info("circuit closed", cluster=self.cluster)
+            self._sample = []
+            return
+        now = asyncio.get_running_loop().time()
+        while self._scopes:
+            self._scopes.pop().reschedule(now)
+
+    def _show(self) -> None:
+        metrics.CIRCUIT_STATE.labels(self.cluster).set(self.circuit.state.value)
