@@ -130,9 +130,14 @@ def number_of(message: Message) -> int | None:
 def gather(
     topics: Topics, events: str, dead_letters: str, divert: Iterable[str], clusters: Iterable[Cluster]
 ) -> Evidence:
-    """Everything that is there now."""
-    found = Evidence(letters=[each for message in topics.records(dead_letters) if (each := letter(message))])
+    """Everything that is there now.
+
+    In the order in which a record moves, its offset first: what is safe when its offset is read is found afterwards, wherever
+    it has gone meanwhile.
+    """
+    found = Evidence()
     found.committed, found.ends = topics.offsets(events)
+    found.letters = [each for message in topics.records(dead_letters) if (each := letter(message))]
     for topic in divert:
         committed, ends = topics.offsets(topic)
         found.diverted.update(

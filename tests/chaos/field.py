@@ -102,14 +102,18 @@ class Field:
 
     def start_workers(self, count: int = 1, **environment: str) -> None:
         """Returns when each has partitions (there are four)."""
-        before = len(self.world.log_lines("partitions assigned"))
-        for _ in range(count):
-            self.start_worker(**environment)
-        until(
-            lambda: len(self.world.log_lines("partitions assigned")) >= before + count,
-            f"{count} workers to begin; see {self.world.log}",
-            BUSY_SECONDS,
-        )
+        before = self.assignments()
+        started = [self.start_worker(**environment) for _ in range(count)]
+
+        def begun() -> bool:
+            assert all(worker.poll() is None for worker in started), f"a worker ended at once; see {self.world.log}"
+            return self.assignments() >= before + count
+
+        until(begun, f"{count} workers to begin; see {self.world.log}", BUSY_SECONDS)
+
+    def assignments(self) -> int:
+        """How often any worker was given partitions so far."""
+        return len(self.world.log_lines("partitions assigned"))
 
     @property
     def workers(self) -> list["subprocess.Popen[bytes]"]:
@@ -200,7 +204,9 @@ class Field:
     def judge(self, evidence: Evidence, *, complete: bool = True) -> Verdict:
         registry = self.registry
         homes = {name: (tenant.tier.cluster.name,) for name, tenant in registry.tenants.items()} | self.homes
-        return judge(self.publisher.plan, self.publisher.acknowledged, homes, evidence, complete=complete)
+        # copies: publishing may go on meanwhile
+        plan, acknowledged = dict(self.publisher.plan), dict(self.publisher.acknowledged)
+        return judge(plan, acknowledged, homes, evidence, complete=complete)
 
     def check_prefix(self) -> None:
         """Right now, in the middle of everything: no commit may have passed a record that is not safe."""

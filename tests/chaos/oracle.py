@@ -141,9 +141,10 @@ def judge(
     """
     verdict = Verdict()
     owed = dict(acknowledged) if complete else _below(acknowledged, evidence.committed)
-    _check_rows(plan, homes, evidence.rows, verdict)
+    present = _check_rows(plan, homes, evidence.rows, verdict)
+    present |= {plan[number].identity for number in evidence.diverted if number in plan}
     _check_letters(plan, acknowledged, evidence.letters, verdict)
-    _check_lost(plan, owed, evidence, verdict)
+    _check_lost(plan, owed, present, evidence.letters, verdict)
     _check_offsets(evidence, verdict, complete=complete)
     return verdict
 
@@ -156,7 +157,8 @@ def _below(acknowledged: Mapping[Place, int], committed: Offsets) -> dict[Place,
 
 def _check_rows(
     plan: Mapping[int, Expected], homes: Mapping[str, Collection[str]], rows: Iterable[Row], verdict: Verdict
-) -> None:
+) -> set[int]:
+    """Gives the identities that have a row where they belong."""
     by_identity: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for row in rows:
         expected = None if row.number is None else plan.get(row.number)
@@ -170,6 +172,7 @@ def _check_rows(
             verdict.note("resurrected", f"{expected.fate.value}: {row}")
         elif (row.ts_ms, row.write_micros, row.digest) != (expected.ts_ms, expected.ts_ms * 1_000, expected.digest):
             verdict.note("altered", row)
+    return set(by_identity)
 
 
 def _check_letters(
@@ -185,14 +188,20 @@ def _check_letters(
                 verdict.note("unexplained", f"{expected} became {letter}")
 
 
-def _check_lost(plan: Mapping[int, Expected], owed: Mapping[Place, int], evidence: Evidence, verdict: Verdict) -> None:
-    numbers = {row.number for row in evidence.rows} | evidence.diverted
-    present = {plan[number].identity for number in numbers if number is not None and number in plan}
-    rejected = {letter.source for letter in evidence.letters}
+def _check_lost(
+    plan: Mapping[int, Expected],
+    owed: Mapping[Place, int],
+    present: Collection[int],
+    letters: Iterable[Letter],
+    verdict: Verdict,
+) -> None:
+    rejected = {letter.source for letter in letters}
     for place, number in owed.items():
         expected = plan[number]
-        safe = expected.fate in (Fate.EXPIRED, Fate.ERASED) or (
-            place in rejected if expected.fate is Fate.REJECTED else expected.identity in present
+        safe = (
+            expected.fate in (Fate.EXPIRED, Fate.ERASED)
+            or (expected.fate is Fate.REJECTED and place in rejected)
+            or (expected.fate is Fate.STORED and expected.identity in present)
         )
         if not safe:
             verdict.note("lost", f"{place}: {expected}")
