@@ -1,7 +1,5 @@
 """Rules an Event must keep whatever its tenant: sizes, characters, depth, its Kafka key, its time."""
 
-import itertools
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,8 +14,13 @@ MAX_DEPTH = 32
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
-_NOT_BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^][{}"]++', re.DOTALL)
-"""Strings, and whatever else is not a bracket."""
+_AS_ARRAYS: Final = bytes.maketrans(b"{}", b"[]")
+_NO_MARKS: Final = bytes(byte for byte in range(256) if byte not in b'{}[]"')
+"""Neither brackets nor quotes."""
+_FEW: Final = 500
+"""Innermost brackets that are looked at one by one."""
+_SHOWN_BYTES: Final = 400
+"""Of a wrong key, which Kafka lets be a megabyte: longer than any right one."""
 
 
 def check_limits(event: Event) -> Rejected | None:
@@ -55,9 +58,28 @@ def check_object(name: str, raw: bytes) -> Rejected | None:
 
 
 def nesting(raw: bytes) -> int:
-    """The deepest nesting of objects and arrays in valid JSON."""
-    steps = (1 if bracket in b"{[" else -1 for bracket in _NOT_BRACKETS.sub(b"", raw))
-    return max(itertools.accumulate(steps), default=0)
+    """The deepest nesting of objects and arrays in valid JSON.
+
+    Nearly all of it at C's speed, because hostile bytes can be all brackets: 32 KiB of them take below a millisecond.
+    """
+    if b"\\" in raw:  # only strings hold any
+        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = raw.translate(_AS_ARRAYS, _NO_MARKS).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])  # every second piece is inside a string
+    taken_off = 0
+    while brackets.count(b"[]") > _FEW:  # a whole level at once
+        brackets = brackets.replace(b"[]", b"")
+        taken_off += 1
+    return taken_off + _deepest(brackets.split(b"[]"))
+
+
+def _deepest(between: list[bytes]) -> int:
+    """The deepest of the empty arrays between these runs of closing and then opening brackets."""
+    level = deepest = 0
+    for run in between[:-1]:
+        level += 2 * run.count(b"[") - len(run)
+        deepest = max(deepest, level + 1)
+    return deepest
 
 
 def check_key(event: Event, key: bytes | None) -> Rejected | None:
@@ -65,8 +87,17 @@ def check_key(event: Event, key: bytes | None) -> Rejected | None:
     expected = record_key(event)
     if key == expected:
         return None
-    shown = "no key" if key is None else repr(key.decode(errors="backslashreplace"))
-    return Rejected(Reason.KEY_MISMATCH, f"expected the key {expected.decode()!r}, got {shown}")
+    return Rejected(Reason.KEY_MISMATCH, f"expected the key {expected.decode()!r}, got {_shown(key)}")
+
+
+def _shown(key: bytes | None) -> str:
+    if key is None:
+        return "no key"
+    start = key[:_SHOWN_BYTES]
+    try:
+        return repr(start.decode())
+    except UnicodeDecodeError:
+        return repr(start)
 
 
 def micros_of(moment: datetime) -> int:
