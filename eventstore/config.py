@@ -184,6 +184,12 @@ class GatewaySettings(Section):
     )
 
 
+class ReplaySettings(Section):
+    expected_rate: Rate = Field(
+        20_000.0, description="Records a second that one process of a replay is expected to store, for estimates."
+    )
+
+
 class LocalSettings(Section):
     kafka_port: int = Field(19092, description="Port of the embedded Kafka on 127.0.0.1.")
     data_dir: Path = Field(
@@ -230,6 +236,7 @@ class Settings(BaseSettings):
         default_factory=CircuitSettings, description="When to divert a cluster's records, and how they come home."
     )
     reader: ReaderSettings = Field(default_factory=ReaderSettings, description="Reads from the CQL clusters.")
+    replay: ReplaySettings = Field(default_factory=ReplaySettings, description="Replays.")
     gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="The HTTP edge.")
     local: LocalSettings = Field(default_factory=LocalSettings, description="The embedded stack.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")

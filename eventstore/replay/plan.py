@@ -86,6 +86,9 @@ class Progress(msgspec.Struct, frozen=True):
     def finished(self) -> bool:
         return all(place.finished for place in self.places)
 
+    def left(self) -> Ranges:
+        return {place.partition: Range(place.at, place.range.end) for place in self.places}
+
 
 def progress(plan: Plan, committed: Mapping[int, int]) -> Progress:
     """How far a replay is whose group has committed these offsets."""

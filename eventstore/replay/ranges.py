@@ -4,12 +4,12 @@ Offsets are half-open: a range ends before `end`. Times are Kafka's, millisecond
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from eventstore.errors import RefusedError
+from eventstore.events.moment import rfc3339
 from eventstore.stream.offsets import Held
 
 SHOWN: Final = 3
@@ -104,7 +104,7 @@ def aged_out_since(
     for partition, there in held.items():
         if there.first > 0 and first_ms.get(partition, since_ms + 1) > since_ms:
             yield (
-                f"{topic}/{partition}: expected records from {moment(since_ms)} on, but the first held is offset "
+                f"{topic}/{partition}: expected records from {rfc3339(since_ms)} on, but the first held is offset "
                 f"{there.first}{_of(first_ms.get(partition))}"
             )
 
@@ -133,10 +133,5 @@ def refuse(problems: Iterator[str] | list[str], mend: str = "") -> None:
         raise RefusedError(f"{'; '.join(told[:SHOWN])}{more}{mend and f'; {mend}'}; nothing was written")
 
 
-def moment(ms: int) -> str:
-    """RFC 3339 in UTC."""
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def _of(ms: int | None) -> str:
-    return "" if ms is None else f" of {moment(ms)}"
+    return "" if ms is None else f" of {rfc3339(ms)}"
