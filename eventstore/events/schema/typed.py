@@ -25,7 +25,6 @@ from eventstore.events.schema.scalars import (
     of_values,
     ruled,
 )
-from eventstore.events.validate import MAX_DEPTH
 
 Document = dict[str, Any] | bool
 
@@ -105,8 +104,6 @@ class _Types:
             if not part:
                 raise UntypedError(place, "false")
             return msgspec.Raw
-        if len(place) > MAX_DEPTH:
-            raise UntypedError(place[:1], f"more than {MAX_DEPTH} levels")
         asserted = part.keys() - ANNOTATIONS
         if "$ref" in asserted:
             if len(asserted) > 1:
