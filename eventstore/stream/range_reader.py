@@ -77,8 +77,10 @@ class RangeReader:
         """The records from each partition's first offset up to before its second, a batch at a time."""
         ends = {partition: end for partition, (start, end) in bounds.items() if end > start}
         total = sum(end - bounds[partition][0] for partition, end in ends.items())
+        places = [TopicPartition(self._topic, p, bounds[p][0]) for p in ends]
         with mapped(self._doing):
-            self._consumer.assign([TopicPartition(self._topic, p, bounds[p][0]) for p in ends])
+            self._consumer.assign(places)
+            self._consumer.resume(places)  # a partition stays paused from one assignment to the next
         passed = 0
         heard = time.monotonic()
         while ends:
