@@ -137,7 +137,7 @@ def own_world(stack: RunningStack, folder: Path, tenants: dict[str, Any]) -> Ite
             if worker.poll() is None:
                 worker.send_signal(signal.SIGKILL)
             worker.wait()
-        admin.delete([topic.name for topic in wanted])
+        admin.delete(admin.topics(topic.name for topic in wanted))
         for_each_cluster(tiers, create=False)
 
 

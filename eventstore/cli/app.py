@@ -29,6 +29,7 @@ COMMANDS = (
     "topics",
     "produce",
     "worker",
+    "circuits",
     "dlq",
     "timeline",
     "marks",
