@@ -11,6 +11,10 @@ import orjson
 from eventstore.events.reject import Reason, Rejected
 
 LARGEST: Final = b"1.7976931348623157e308"
+MOST_EXPLAINED: Final = 1_000
+"""Values in an event's properties, about, up to which a fault is looked for."""
+_INFINITY: Final = "number is infinity"
+"""How orjson begins to say that a number is beyond a double's range."""
 _LITERALS: Final = re.compile(
     rb'"(?:[^"\\]++|\\.)*+"|(?P<sign>-?)(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]++)?+', re.DOTALL
 )
@@ -34,9 +38,19 @@ class RustSchema:
             return Rejected(Reason.MALFORMED, f"properties: {error}")
         if self.validator.is_valid(instance):
             return None
-        first = next(self.validator.iter_errors(instance))
-        path = ".".join(("properties", *map(str, first.instance_path)))
-        return Rejected(Reason.SCHEMA, f"{path}: {first.message}")
+        return Rejected(Reason.SCHEMA, self._fault(instance, properties))
+
+    def _fault(self, instance: Any, properties: bytes) -> str:
+        """What is wrong first. The library hands out a copy of what is wrong, which can be everything: up to 6 ms."""
+        values = properties.count(b",") + properties.count(b":")
+        if values > MOST_EXPLAINED:
+            return f"properties: not valid under the event's schema; about {values} values are too many to say which"
+        try:
+            self.validator.validate(instance)
+        except jsonschema_rs.ValidationError as fault:
+            path = ".".join(("properties", *map(str, fault.instance_path)))
+            return f"{path}: {fault.message}"
+        raise RuntimeError("expected properties that break the schema")
 
 
 def rust_schema(document: dict[str, Any] | bool) -> RustSchema:  # noqa: FBT001 — true and false are schemas
@@ -64,11 +78,10 @@ def _read(properties: bytes) -> Any:
     """
     try:
         return orjson.loads(properties)
-    except orjson.JSONDecodeError:
-        bounded = _LITERALS.sub(_bounded, properties)
-        if bounded == properties:
+    except orjson.JSONDecodeError as error:
+        if not error.msg.startswith(_INFINITY):
             raise
-        return orjson.loads(bounded)
+        return orjson.loads(_LITERALS.sub(_bounded, properties))
 
 
 def _bounded(literal: re.Match[bytes]) -> bytes:
