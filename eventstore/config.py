@@ -200,6 +200,12 @@ class LocalSettings(Section):
         None, description="Base address of a Maven repository to fetch the servers from; default: the public one."
     )
     start_timeout: Seconds = Field(180.0, description="Seconds that an embedded server has to start.")
+    backup_dir: Path = Field(
+        Path(".eventstore-backup"), description="Where `eventstore backup` copies what it takes from embedded servers."
+    )
+    incremental_backups: bool = Field(
+        False, description="Whether embedded Cassandras keep every flushed file for `eventstore backup --increment`."
+    )
     kafka_memory_mb: int = Field(512, ge=128, description="Heap of the embedded Kafka, in MiB.")
     cassandra_memory_mb: int = Field(512, ge=256, description="Heap of each embedded Cassandra, in MiB.")
 

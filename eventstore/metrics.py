@@ -95,3 +95,19 @@ class TenantCounts:
                 other += records[tenant]
         if other:
             self._counter.labels(OTHER_TENANTS, outcome).inc(other)
+
+
+# ------------------------------------------------------------------------------------------------------ the gateway
+
+HTTP_REQUESTS = Counter(
+    "eventstore_http_requests_total",
+    "Requests answered, by route (never by path: that names users).",
+    ["method", "route", "status"],
+)
+HTTP_SECONDS = Histogram(
+    "eventstore_http_seconds",
+    "Received to answered, by route; of a stream, until it ended.",
+    ["route"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+HTTP_EVENTS = Counter("eventstore_http_events_total", "Events posted, by outcome: accepted or rejected.", ["outcome"])

@@ -2,15 +2,29 @@
 
 from eventstore.tenancy.buckets import Bucket, BucketHistory, BucketStrategy
 from eventstore.tenancy.durations import format_duration, parse_duration
-from eventstore.tenancy.model import Cluster, Compaction, Credentials, Registry, Tenant, Tier, TlsFiles
+from eventstore.tenancy.model import (
+    ApiKey,
+    Cluster,
+    Compaction,
+    Credentials,
+    KeyUse,
+    RateLimit,
+    Registry,
+    Tenant,
+    Tier,
+    TlsFiles,
+)
 
 __all__ = [
+    "ApiKey",
     "Bucket",
     "BucketHistory",
     "BucketStrategy",
     "Cluster",
     "Compaction",
     "Credentials",
+    "KeyUse",
+    "RateLimit",
     "Registry",
     "Tenant",
     "Tier",

@@ -14,14 +14,14 @@ import orjson
 
 from eventstore.errors import RegistryError
 from eventstore.events import CompiledSchema, SchemaInvalidError, compile_schema
-from eventstore.tenancy.model import Cluster, Registry, Tenant, Tier
+from eventstore.tenancy.model import ApiKey, Cluster, Registry, Tenant, Tier
 from eventstore.tenancy.nodes import Node, Section, parse_nodes
 from eventstore.tenancy.reading import DocumentReader
 from eventstore.tenancy.sections import LINE, SectionReader
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TIER_KEYS: Final = ("retention", "cluster", "buckets", "compaction")
-_TENANT_KEYS: Final = ("tier", "cluster", "enabled", "events", "other_events")
+_TENANT_KEYS: Final = ("tier", "cluster", "enabled", "events", "other_events", "keys", "rate")
 _NAMES_SHOWN: Final = 10
 
 
@@ -61,6 +61,8 @@ class _Document:
     """Clusters that name a retention of their own, whether it is valid or not."""
     used_by: dict[str, str] = field(default_factory=dict)
     """Tiers by the cluster that they use."""
+    key_owners: dict[str, str] = field(default_factory=dict)
+    """Where each API key's digest stands."""
     schemas: dict[str, CompiledSchema | None] = field(default_factory=dict)
     """By path, each compiled once; None for one that is not a JSON Schema."""
 
@@ -139,7 +141,20 @@ class _Document:
         others = self.sections.text(fields, "other_events", "allow or refuse", re.compile("allow|refuse"))
         if others == "refuse" and "events" not in fields:
             self.reader.complain(fields["other_events"], "expected allow, since no events are listed: none could pass")
-        return Tenant(name, tier, enabled is not False, schemas, others == "refuse") if tier else None
+        keys = self._keys(fields["keys"]) if "keys" in fields else ()
+        rate = self.sections.rate(fields["rate"]) if "rate" in fields else None
+        return Tenant(name, tier, enabled is not False, schemas, others == "refuse", keys, rate) if tier else None
+
+    def _keys(self, node: Node) -> tuple[ApiKey, ...]:
+        """A tenant's keys. One key opens one tenant: with two owners, whoever came first would be told nothing of it."""
+        keys = []
+        for item in self.reader.items(node, "keys"):
+            key = self.sections.key(item)
+            if key and (owner := self.key_owners.setdefault(key.digest, item.path)) != item.path:
+                self.reader.complain(item, f"expected a key that nobody else has, got that of {owner}")
+            elif key:
+                keys.append(key)
+        return tuple(keys)
 
     def _home(self, node: Node, fields: Mapping[str, Node]) -> Tier | None:
         if ("tier" in fields) == ("cluster" in fields):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from eventstore.events import CompiledSchema
 from eventstore.tenancy.buckets import BucketHistory
@@ -57,6 +58,40 @@ class Tier:
     compaction: Compaction = Compaction.TIME_WINDOW
 
 
+class KeyUse(StrEnum):
+    """What an API key is good for. A write key stands in the source of web pages and apps, so it must read nothing."""
+
+    WRITE = "write"
+    READ = "read"
+
+
+KEY_ID_LENGTH: Final = 12
+"""Characters of a digest that name a key to people: 48 bits tell any keys of one registry apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key of a tenant; several of one use at a time let clients change over without a gap."""
+
+    use: KeyUse
+    digest: str
+    """SHA-256 of the key, hexadecimal. A plain hash will do: our keys are 256 random bits, there is nothing to guess."""
+
+    @property
+    def id(self) -> str:
+        """What lists and revocations call it."""
+        return self.digest[:KEY_ID_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What one tenant may ask of one gateway process."""
+
+    per_second: int
+    burst: int
+    """Taken at once by a tenant that has been quiet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     name: str
@@ -66,6 +101,10 @@ class Tenant:
     """Checkers of `properties` by event name."""
     only_listed_events: bool = False
     """Whether an event name without an entry in `schemas` is refused."""
+    keys: tuple[ApiKey, ...] = ()
+    """What opens the tenant to the HTTP edge; none: it is closed."""
+    rate: RateLimit | None = None
+    """Events and reads over HTTP; None: not limited."""
 
 
 @dataclass(frozen=True, slots=True)

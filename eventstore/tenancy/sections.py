@@ -9,7 +9,7 @@ from typing import Final
 
 from eventstore.tenancy.buckets import MAX_STRATEGIES, BucketHistory, BucketStrategy
 from eventstore.tenancy.durations import format_duration
-from eventstore.tenancy.model import Cluster, Compaction, Credentials, Tier, TlsFiles
+from eventstore.tenancy.model import ApiKey, Cluster, Compaction, Credentials, KeyUse, RateLimit, Tier, TlsFiles
 from eventstore.tenancy.nodes import Node, Scalar
 from eventstore.tenancy.reading import DocumentReader, described
 
@@ -28,6 +28,9 @@ _KEYSPACE: Final = re.compile(r"(?!system)[a-z][a-z0-9_]{0,47}")
 _DATACENTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _ENVIRONMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+_USE: Final = re.compile("|".join(KeyUse))
+MAX_RATE: Final = 10_000_000
 _COMPACTION: Final = re.compile("|".join(Compaction))
 LINE: Final = re.compile(r"[^\0\n\ud800-\udfff]+")
 
@@ -65,6 +68,20 @@ class SectionReader:
         if not (cluster and retention and buckets and compaction):
             return None
         return Tier(name, retention, cluster, buckets, Compaction(compaction))
+
+    def key(self, node: Node) -> ApiKey | None:
+        """One API key of a tenant."""
+        fields = self.reader.fields(node, ("use", "sha256"), ("use", "sha256"))
+        use = self.text(fields, "use", " or ".join(KeyUse), _USE)
+        digest = self.text(fields, "sha256", "the 64 hexadecimal digits that `eventstore keys create` gave", _DIGEST)
+        return ApiKey(KeyUse(use), digest) if use and digest else None
+
+    def rate(self, node: Node) -> RateLimit | None:
+        """What a tenant may ask of one gateway; a burst is a second's worth unless it is named."""
+        fields = self.reader.fields(node, ("per_second", "burst"), ("per_second",))
+        rate = self.reader.whole(fields["per_second"], 1, MAX_RATE) if "per_second" in fields else None
+        burst = self.reader.whole(fields["burst"], 1, MAX_RATE) if "burst" in fields else rate
+        return RateLimit(rate, burst) if rate and burst else None
 
     def text(
         self, fields: Mapping[str, Node], key: str, what: str, pattern: re.Pattern[str], default: str | None = None

@@ -1,0 +1,1 @@
+"""The HTTP edge: events in, timelines out, one user live."""

@@ -1,0 +1,116 @@
+"""From a request to its answer: the route, the door, the handler, and one way to fail."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Final
+
+import structlog
+
+from eventstore import metrics
+from eventstore.errors import EventstoreError
+from eventstore.gateway.access import Doorkeeper
+from eventstore.gateway.cors import Cors
+from eventstore.gateway.http import Header, HttpError, Request, Response, Streamed
+from eventstore.gateway.routes import Route, Router
+
+log = structlog.stdlib.get_logger(__name__)
+
+SAFE: Final[tuple[Header, ...]] = (
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+    ("x-frame-options", "DENY"),
+)
+"""On every answer: nothing of a user's past stays in a cache, or is shown inside another page."""
+UNKNOWN: Final = "unknown"
+_TOO_MANY: Final = HttpError(503, "too many requests at a time: try again", (("retry-after", "1"),))
+
+
+@dataclass(slots=True)
+class Gateway:
+    """The RSGI application."""
+
+    router: Router
+    doorkeeper: Doorkeeper
+    cors: Cors
+    body_seconds: float
+    most_open: int
+    """Requests worked on at a time; more are told to come back."""
+    open: int = 0
+    """Requests being worked on."""
+    headers: tuple[Header, ...] = SAFE
+    clock: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000)
+    """Microseconds since the epoch."""
+
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def idle(self) -> None:
+        """Returns when no request is being worked on."""
+        while self.open:
+            self._ended.clear()
+            await self._ended.wait()
+
+    async def __rsgi__(self, scope: Any, stream: Any) -> None:
+        if scope.proto != "http":
+            stream.close(404)
+            return
+        started = perf_counter()
+        name = UNKNOWN
+        answer: Response | Streamed
+        self.open += 1
+        try:
+            try:
+                if self.open > self.most_open:
+                    answer = _TOO_MANY.response()
+                elif self.cors.asks(scope.method, scope.headers):
+                    name, answer = "preflight", self.cors.preflight(scope.headers)
+                else:
+                    route, params = self.router.find(scope.method, scope.path)
+                    name = route.path
+                    answer = await route.handler(self._request(scope, stream, route, params))
+            except HttpError as error:
+                answer = error.response()
+            except Exception as bug:  # noqa: BLE001 — one request's trouble must not end the others'
+                answer = _failed(bug)
+            status = await self._send(scope, stream, answer)
+        finally:
+            self.open -= 1
+            self._ended.set()
+        seconds = perf_counter() - started
+        metrics.HTTP_REQUESTS.labels(scope.method if name is not UNKNOWN else UNKNOWN, name, str(status)).inc()
+        metrics.HTTP_SECONDS.labels(name).observe(seconds)
+        # neither key nor query nor path: the path names users
+        log.debug("request", method=scope.method, route=name, status=status, ms=round(seconds * 1_000, 2))
+
+    def _request(self, scope: Any, stream: Any, route: Route, params: Mapping[str, str]) -> Request:
+        return Request(
+            method=scope.method,
+            path=scope.path,
+            query_string=scope.query_string,
+            headers=scope.headers,
+            stream=stream,
+            body_seconds=self.body_seconds,
+            received_micros=self.clock(),
+            params=params,
+            tenant=self.doorkeeper.admit(route, scope.headers, params),
+        )
+
+    async def _send(self, scope: Any, stream: Any, answer: Response | Streamed) -> int:
+        headers = [*answer.headers, *self.headers, *self.cors.headers(scope.headers)]
+        if isinstance(answer, Response):
+            stream.response_bytes(answer.status, headers, answer.body)
+            return answer.status
+        transport = stream.response_stream(answer.status, headers)
+        async with aclosing(answer.parts) as parts:  # type: ignore[type-var]  # every one is a generator
+            async for part in parts:
+                await transport.send_bytes(part)
+        return answer.status
+
+
+def _failed(bug: Exception) -> Response:
+    log.error("request failed", error=repr(bug), exc_info=not isinstance(bug, EventstoreError))
+    return HttpError(500, "unexpected: see the gateway's log").response()
