@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from eventstore.local.jolokia import POLICY, policy
 from eventstore.local.probe import speaks_cql
 from eventstore.local.server import Server
 
@@ -26,10 +27,19 @@ class CassandraNode(Server):
     rack: str = "r1"
     seeds: tuple[str, ...]
     """Each `address:internal_port`."""
+    management_port: int | None = None
+    """Where snapshots are asked for, on the node's address; None: nowhere."""
+    incremental_backups: bool = False
+    """Whether every flushed file is kept for a backup too."""
 
     @property
     def port_setting(self) -> str:
         return f"change `port` of cluster {self.cluster} in the registry"
+
+    @property
+    def other_ports(self) -> tuple[int, ...]:
+        management = () if self.management_port is None else (self.management_port,)
+        return (self.internal_port, *management)
 
     def write_configuration(self) -> None:
         (self.configuration / "cassandra.yaml").write_text(yaml.safe_dump(self._settings()), encoding="utf-8")
@@ -37,6 +47,7 @@ class CassandraNode(Server):
             f"dc={self.datacenter}\nrack={self.rack}\n", encoding="utf-8"
         )
         (self.configuration / "logback.xml").write_text(_LOGGING, encoding="utf-8")
+        (self.configuration / POLICY).write_text(policy(), encoding="utf-8")
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -68,6 +79,7 @@ class CassandraNode(Server):
             "disk_failure_policy": "die",
             "commit_failure_policy": "die",
             "auto_snapshot": False,
+            "incremental_backups": self.incremental_backups,
             "storage_compatibility_mode": "NONE",  # BTI sstables need it
             "sstable": {"selected_format": "bti"},
             "memtable": {"configurations": {"trie": {"class_name": "TrieMemtable"}, "default": {"inherits": "trie"}}},
@@ -83,6 +95,7 @@ class CassandraNode(Server):
         agent = next(path for path in class_path if path.name.startswith("jamm-"))
         return [
             f"-javaagent:{agent}",
+            *self._management(class_path),
             "-Xss256k",
             "-Djava.awt.headless=true",
             f"-Dcassandra.config={(self.configuration / 'cassandra.yaml').as_uri()}",
@@ -100,6 +113,13 @@ class CassandraNode(Server):
             *(word for package in _EXPORTED for word in ("--add-exports", f"{package}=ALL-UNNAMED")),
             *(word for package in _OPENED for word in ("--add-opens", f"{package}=ALL-UNNAMED")),
         ]
+
+    def _management(self, class_path: tuple[Path, ...]) -> list[str]:
+        if self.management_port is None:
+            return []
+        agent = next(path for path in class_path if path.name.startswith("jolokia-"))
+        allowed = (self.configuration / POLICY).as_uri()
+        return [f"-javaagent:{agent}=host={self.address},port={self.management_port},policyLocation={allowed}"]
 
     def arguments(self) -> list[str]:
         return []

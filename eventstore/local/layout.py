@@ -59,14 +59,22 @@ def _nodes(
     for name, (address, cluster) in here.items():
         if (address, cluster.port) in standing:
             continue
-        internal = next(port for port in range(cluster.port + 1, 65_536) if (address, port) not in taken)
-        taken.add((address, internal))
+        internal = _free(address, cluster.port + 1, taken)
+        management = _free(address, internal + 1, taken)
         standing[address, cluster.port] = CassandraNode(
             name=name, cluster=name, address=address, port=cluster.port, internal_port=internal,
+            management_port=management, incremental_backups=settings.local.incremental_backups,
             seeds=(f"{address}:{internal}",), datacenter=cluster.datacenter,
             directory=directory / name, heap_mb=settings.local.cassandra_memory_mb,
         )  # fmt: skip
     return {name: standing[address, cluster.port] for name, (address, cluster) in here.items()}
+
+
+def _free(address: str, first: int, taken: set[tuple[str, int]]) -> int:
+    """The first port that nobody has, which is then taken."""
+    found = next(port for port in range(first, 65_536) if (address, port) not in taken)
+    taken.add((address, found))
+    return found
 
 
 def _address(cluster: Cluster) -> str:

@@ -15,13 +15,17 @@ CASSANDRA = "5.0.9"
 ROOTS = {
     # The library names no log back-end of its own; this one is the broker's own choice, of the version it asks for.
     "kafka": (KAFKA, (f"org.apache.kafka:kafka_2.13:{KAFKA}", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3")),
-    "cassandra": (CASSANDRA, (f"org.apache.cassandra:cassandra-all:{CASSANDRA}",)),
+    # The agent is how snapshots are taken: nodetool and JMX need RMI, which the packaged JRE does not have.
+    "cassandra": (
+        CASSANDRA,
+        (f"org.apache.cassandra:cassandra-all:{CASSANDRA}", "org.jolokia:jolokia-agent-jvm:2.2.9:javaagent"),
+    ),
 }
 NOT_NEEDED = frozenset(
     {
         # TLS natives of every platform, 1 MB each: the embedded servers speak plain text on loopback
         "netty-tcnative-boringssl-static",
-        # of nodetool only, which needs RMI, which the packaged JRE does not have
+        # of nodetool only
         "sjk-cli",
         "sjk-core",
         "sjk-json",
@@ -50,9 +54,14 @@ def _distribution(
     for root in roots:
         asked, transitive = context.resolver.resolve([context.create_dependency(root)])
         for needed in (*asked, *transitive):
-            if needed.type == "jar" and needed.artifactId not in NOT_NEEDED:
+            if needed.type == "jar" and needed.artifactId not in NOT_NEEDED and not _is_packed(needed):
                 chosen.setdefault((needed.groupId, needed.artifactId, needed.classifier), needed)
     return Distribution(version, dict(_pinned(needed, tell) for needed in chosen.values()))
+
+
+def _is_packed(needed: Any) -> bool:
+    """The agent's jar holds all that it depends on."""
+    return bool(needed.groupId == "org.jolokia" and not needed.classifier)
 
 
 def _pinned(needed: Any, tell: Callable[[str], None]) -> tuple[str, Pin]:

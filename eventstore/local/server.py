@@ -49,6 +49,11 @@ class Server(ABC):
         return (self.heap_mb + self.overhead_mb) * MIB
 
     @property
+    def other_ports(self) -> tuple[int, ...]:
+        """What it listens on besides `port`."""
+        return (self.internal_port,)
+
+    @property
     @abstractmethod
     def port_setting(self) -> str:
         """How an operator gives it another port."""

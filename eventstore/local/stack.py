@@ -132,8 +132,8 @@ class Stack:
     def _check_host(self, absent: Collection[Server]) -> None:
         for server in absent:
             host.check_address(server.address)
-            host.check_port(server.name, server.address, server.port, server.port_setting)
-            host.check_port(server.name, server.address, server.internal_port, server.port_setting)
+            for port in (server.port, *server.other_ports):
+                host.check_port(server.name, server.address, port, server.port_setting)
         if absent:
             names = ", ".join(server.name for server in absent)
             host.check_memory(sum(server.memory_needed for server in absent), names)

@@ -6,7 +6,7 @@ are kept in a compacted topic and not in the store that may be lost.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -107,3 +107,29 @@ class MarkTable:
 
 def _names(marks: Iterable[Mark]) -> str:
     return ", ".join(mark.name for mark in marks) or "none (there are no marks yet)"
+
+
+def mark_and_snapshot(marks: MarkTable, mark: Mark, snapshot: Callable[[], str]) -> Mark:
+    """Keep the mark, only then take the snapshot, and note what it is called; gives the mark as it stands then.
+
+    A snapshot that fails leaves a mark without one, which says that there is nothing to restore.
+    """
+    marks.add(mark)
+    return marks.name_snapshot(mark, snapshot())
+
+
+def check_nothing_waits(mark: Mark, waiting: Mapping[str, int]) -> None:
+    """Records in the retry topic of the cluster lie before the mark and are in no snapshot.
+
+    Args:
+        mark: as it was just taken.
+        waiting: by cluster, read after the mark was taken: what is diverted later lies behind the mark's offsets.
+
+    Raises:
+        RefusedError: some wait for the mark's cluster.
+    """
+    if count := waiting.get(mark.cluster or "", 0):
+        raise RefusedError(
+            f"mark {mark.name}: expected nothing to wait for {mark.cluster}, {count:,} diverted records do: they would be "
+            "in neither the snapshot nor the replay; wait until they are drained (`eventstore circuits list`), then try again"
+        )

@@ -114,8 +114,8 @@ def test_an_unknown_cluster_is_refused_with_the_known_ones(tmp_path: Path) -> No
 def test_no_two_servers_of_one_address_share_a_port(tmp_path: Path) -> None:
     neighbours = [cluster(f"c{port}", port=port) for port in (19042, 19043, 19044, 19090, 19091)]
     servers = Stack(settings(tmp_path), registry(*neighbours)).servers
-    ports = [port for server in servers for port in (server.port, server.internal_port)]
-    assert len(set(ports)) == len(ports) == 12
+    ports = [port for server in servers for port in (server.port, *server.other_ports)]
+    assert len(set(ports)) == len(ports) == 17
 
 
 def test_clusters_that_differ_in_their_keyspace_share_a_server(tmp_path: Path) -> None:

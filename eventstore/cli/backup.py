@@ -1,0 +1,239 @@
+"""`eventstore backup` and `eventstore restore`: a cluster's table, and where to replay from."""
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eventstore.cli.console import AsJson, err, out, print_json
+from eventstore.cli.marks import default_name, known_cluster, print_mark
+from eventstore.config import Settings, load_settings
+from eventstore.errors import ConfigurationError, QueryError, RefusedError, StoreError
+from eventstore.registry import load_registry, now_ms
+from eventstore.replay.marks import Mark, MarkTable, check_nothing_waits, mark_and_snapshot, take_mark
+from eventstore.store.schema import require_schema
+from eventstore.store.session import close, connect
+from eventstore.stream.backlogs import Backlogs
+from eventstore.tenancy import Cluster, Registry
+
+if TYPE_CHECKING:  # the extra `local` may be absent, and every command imports this module
+    from eventstore.local.backup import NodeBackups
+
+ClusterName = Annotated[str, typer.Option("--cluster", metavar="NAME", help="The cluster, as the registry names it.")]
+SCTOOL = "sctool"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("backup")(backup)
+    app.command("restore")(restore)
+
+
+def backup(
+    *,
+    cluster: ClusterName,
+    name: Annotated[str | None, typer.Option(help="The mark's name. Default: the cluster and the time.")] = None,
+    increment: Annotated[
+        bool, typer.Option("--increment", help="Only what was flushed since the last snapshot (embedded stack).")
+    ] = False,
+    location: Annotated[
+        str, typer.Option(metavar="LOCATION", help="Where ScyllaDB Manager puts backups, such as `s3:my-bucket`.")
+    ] = "LOCATION",
+    run: Annotated[bool, typer.Option("--run", help="ScyllaDB: really start the task, not only show it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mark where the live group stands, and only then take a snapshot: the two together lose nothing.
+
+    A cluster of the embedded stack is snapshot and copied to `local.backup_dir`. For any other this shows the task of
+    ScyllaDB Manager and, with --run, starts it. Refused (exit 3) while diverted records wait for the cluster: they
+    would be in neither the snapshot nor the replay.
+
+    Examples:
+    - `eventstore backup --cluster es30`
+    - `eventstore backup --cluster es30 --increment`
+    - `eventstore backup --cluster es30 --location s3:backups --run`
+    """
+    settings = load_settings()
+    registry = load_registry(settings.registry)
+    known_cluster(registry, cluster)
+    if _is_embedded(registry.clusters[cluster]):
+        mark = _back_up_embedded(settings, registry, cluster, name, increment=increment)
+    elif increment:
+        raise QueryError(
+            f"--increment: expected a cluster of the embedded stack, {cluster} is elsewhere; ScyllaDB Manager uploads "
+            "only what is new anyway: back it up without --increment"
+        )
+    else:
+        task = _sctool_task(registry.clusters[cluster], location)
+        if not run:
+            out.print(f"eventstore marks add --cluster {cluster}   # first, always", markup=False, soft_wrap=True)
+            out.print(shlex.join(task), markup=False, soft_wrap=True)
+            err.print("Nothing was started; --run does both in this order.")
+            return
+        mark = _back_up_scylladb(settings, cluster, name, task, location)
+    print_mark(mark, as_json=as_json)
+
+
+def restore(
+    mark_name: Annotated[str, typer.Argument(metavar="MARK", help="A mark with a snapshot.")],
+    *,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Really load it. Without it, only show the steps.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load a mark's snapshot and the increments up to it into its cluster, which has its schema (embedded stack).
+
+    Rows that are there already stay as they are. Afterwards repeat the erasures and replay from the mark; both commands
+    are printed. For ScyllaDB the steps of ScyllaDB Manager are shown.
+
+    Examples:
+    - `eventstore restore es30-20260901T030000Z`
+    - `eventstore restore es30-20260901T030000Z --execute`
+    """
+    settings = load_settings()
+    registry = load_registry(settings.registry)
+    marks = MarkTable(settings.kafka, settings.topics.marks).read()
+    mark = next((each for each in marks if each.name == mark_name), None)
+    if mark is None or mark.snapshot is None or mark.cluster is None:
+        told = ", ".join(each.name for each in marks if each.snapshot) or "none"
+        raise QueryError(f"mark: expected one with a snapshot ({told}), got {mark_name!r}; see `eventstore marks list`")
+    known_cluster(registry, mark.cluster)
+    loaded: list[str] = []
+    if not _is_embedded(registry.clusters[mark.cluster]):
+        _show_sctool_restore(registry.clusters[mark.cluster], mark)
+    elif execute:
+        loaded = _restore_embedded(settings, registry, mark, marks)
+    steps = [
+        f"eventstore erasures repeat --cluster {mark.cluster} --execute",
+        f"eventstore replay run --from-mark {mark.name} --cluster {mark.cluster} --execute",
+    ]
+    if as_json:
+        print_json({"mark": mark.name, "cluster": mark.cluster, "loaded": loaded, "next": steps})
+        return
+    for place in loaded:
+        out.print(f"loaded {place}", markup=False, soft_wrap=True)
+    if not execute:
+        out.print(f"eventstore schema apply --cluster {mark.cluster}", markup=False)
+        out.print(f"eventstore restore {mark.name} --execute", markup=False)
+    for step in steps:
+        out.print(step, markup=False, soft_wrap=True)
+
+
+def _back_up_embedded(
+    settings: Settings, registry: Registry, cluster: str, name: str | None, *, increment: bool
+) -> Mark:
+    backups = _backups(settings, registry, cluster)
+    marks = MarkTable(settings.kafka, settings.topics.marks)
+    with err.status("marking where the group stands"):
+        mark = _safe_mark(settings, cluster, name)
+        last = _last_snapshot(marks, cluster) if increment else mark.name
+    with err.status(f"flushing and copying {cluster}"):
+
+        def snapshot() -> str:
+            if increment:
+                backups.take_increment(last, mark.name)
+            else:
+                backups.take_snapshot(mark.name)
+            return last
+
+        return mark_and_snapshot(marks, mark, snapshot)
+
+
+def _back_up_scylladb(settings: Settings, cluster: str, name: str | None, task: list[str], location: str) -> Mark:
+    if location == "LOCATION":
+        raise ConfigurationError("--location: expected where the backup goes, such as s3:my-bucket, got none; name it")
+    if shutil.which(SCTOOL) is None:
+        raise ConfigurationError(
+            f"{SCTOOL}: expected it on the PATH, found none; run this where ScyllaDB Manager is installed, or leave out "
+            "--run and do what it prints by hand"
+        )
+    mark = _safe_mark(settings, cluster, name)
+    return mark_and_snapshot(MarkTable(settings.kafka, settings.topics.marks), mark, _started(task))
+
+
+def _started(task: list[str]) -> Callable[[], str]:
+    def start() -> str:
+        done = subprocess.run(task, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = " ".join((done.stderr or done.stdout).split())[:400]
+            raise StoreError(
+                f"{shlex.join(task)}: expected it to start a task, got exit code {done.returncode}: {said}; mend that, "
+                "then back up again (the mark without a snapshot can be removed)"
+            )
+        return done.stdout.strip()  # the task's id, such as backup/0c1d...
+
+    return start
+
+
+def _sctool_task(cluster: Cluster, location: str) -> list[str]:
+    return [SCTOOL, "backup", "--cluster", cluster.name, "--keyspace", cluster.keyspace, "--location", location]
+
+
+def _show_sctool_restore(cluster: Cluster, mark: Mark) -> None:
+    of = ["--cluster", cluster.name, "--location", "LOCATION"]
+    for task in (
+        [SCTOOL, "progress", "--cluster", cluster.name, str(mark.snapshot)],
+        [SCTOOL, "backup", "list", *of],
+        [SCTOOL, "restore", *of, "--snapshot-tag", "TAG", "--keyspace", cluster.keyspace, "--restore-tables"],
+    ):
+        out.print(shlex.join(task), markup=False, soft_wrap=True)
+
+
+def _restore_embedded(settings: Settings, registry: Registry, mark: Mark, marks: list[Mark]) -> list[str]:
+    backups = _backups(settings, registry, mark.cluster or "")
+    _require_table(settings, registry, mark.cluster or "")
+    names = [each.name for each in marks if each.snapshot == mark.snapshot and each.created_ms <= mark.created_ms]
+    snapshot = backups.snapshot_place(mark.snapshot or "")
+    places = [snapshot, *backups.increments(mark.snapshot or "", names)]
+    for place in places:
+        with err.status(f"loading {place}"):
+            backups.load(place)
+    return list(map(str, places))
+
+
+def _require_table(settings: Settings, registry: Registry, cluster: str) -> None:
+    tier = registry.tier_of(cluster)
+    assert tier is not None  # noqa: S101 — `known_cluster` has seen to that
+    session = connect(tier.cluster, request_timeout=settings.writer.request_timeout)
+    try:
+        require_schema(session, tier)
+    finally:
+        close(session)
+
+
+def _safe_mark(settings: Settings, cluster: str, name: str | None) -> Mark:
+    topics, group = settings.topics, settings.worker.group
+    at_ms = now_ms()
+    mark = take_mark(
+        settings.kafka, name=name or default_name(cluster, at_ms), topic=topics.events, group=group, now_ms=at_ms,
+        cluster=cluster,
+    )  # fmt: skip
+    check_nothing_waits(mark, Backlogs(settings.kafka, topics, group).read())
+    return mark
+
+
+def _last_snapshot(marks: MarkTable, cluster: str) -> str:
+    taken = [mark.snapshot for mark in marks.read() if mark.cluster == cluster and mark.snapshot]
+    if not taken:
+        raise RefusedError(
+            f"--increment: expected a snapshot of {cluster} to add to, there is none; run `eventstore backup --cluster "
+            f"{cluster}` first"
+        )
+    return taken[-1]
+
+
+def _is_embedded(cluster: Cluster) -> bool:
+    try:
+        from eventstore.local.layout import is_embedded  # noqa: PLC0415 — see TYPE_CHECKING above
+    except ConfigurationError:  # without the extra there is no embedded stack
+        return False
+    return is_embedded(cluster)
+
+
+def _backups(settings: Settings, registry: Registry, cluster: str) -> "NodeBackups":
+    from eventstore.local.backup import node_backups  # noqa: PLC0415 — see TYPE_CHECKING above
+
+    return node_backups(settings, registry, registry.clusters[cluster])
