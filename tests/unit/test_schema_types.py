@@ -41,6 +41,8 @@ def test_the_schemas_we_ship_are_checked_by_a_type(path: Path) -> None:
         ({"type": ["string", "null"], "enum": ["a", 1, None]}, "null"),
         ({"const": "a"}, '"a"'),
         ({"type": "integer", "minimum": 0.5, "exclusiveMaximum": 3, "multipleOf": 2}, "2"),
+        ({"type": "integer", "minimum": 0, "multipleOf": 2}, "2.0"),
+        ({"type": "integer"}, "-1e300"),
         ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "0.5"),
         ({"type": "number"}, "123456789012345678901234567890"),
         ({"type": ["boolean", "number", "string", "null"]}, "true"),

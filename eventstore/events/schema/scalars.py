@@ -64,10 +64,11 @@ def of_integer(part: Mapping[str, Any], place: Place) -> Any:
     if step is not None:
         if step != int(step):
             raise UntypedError(place, f"multiples of {step}")
-        step = int(step)
         least.append(-EXACT)  # larger ones are divided as doubles
         most.append(EXACT)
-    return ruled(int, ge=max(least, default=None), le=min(most, default=None), multiple_of=step)
+    ge, le, of = max(least, default=None), min(most, default=None), int(step or 1)
+    # 3.0 is an integer too, and what data frames send; a refusal by the type would cost three times a check
+    return ruled(int, ge=ge, le=le, multiple_of=of if of > 1 else None) | ruled(float, ge=ge, le=le, multiple_of=of)
 
 
 def of_number(part: Mapping[str, Any], place: Place) -> Any:
