@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.chaos.field import LONG_EVENTS, TENANTS, Field, Terms
-from tests.chaos.scenarios import process
+from tests.chaos.scenarios import kafka, process, store
 
 SHORT_EVENTS: Final = 8_000
 SHORT_SECONDS: Final = 15.0
@@ -34,4 +34,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "zombie": Scenario(row="Process", run=process.zombie),
     "all-killed": Scenario(row="Process", run=process.all_killed),
     "scaling": Scenario(row="Process", run=process.scaling),
+    "broker-killed": Scenario(row="Kafka", run=kafka.broker_killed, short=True),
+    "broker-gone": Scenario(row="Kafka", run=kafka.broker_gone, seconds=90),
+    "node-killed": Scenario(row="Store", run=store.node_killed, watched="c3n", short=True),
+    "one-of-three": Scenario(row="Store", run=store.one_of_three, watched="c3n"),
+    "two-of-three": Scenario(row="Store", run=store.two_of_three),
+    "frozen-nodes": Scenario(row="Store", run=store.frozen_nodes),
+    "tier-away": Scenario(row="Store", run=store.tier_away, watched="c3n", seconds=90),
 }

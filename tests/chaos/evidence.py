@@ -1,16 +1,18 @@
 """What the store, the dead letters, the divert topics and the committed offsets hold, read without the ingest code."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from eventstore.store.session import close, connect
 from eventstore.tenancy import Cluster
 from tests.chaos.load import digest_of, digest_of_raw
-from tests.chaos.oracle import Evidence, Letter, Place, Row
+from tests.chaos.oracle import Evidence, Letter, Offsets, Place, Row
 from tests.waiting import until
 
 SCAN = (
@@ -49,34 +51,46 @@ def _row(cluster: str, row: Any) -> Row:
 
 
 class Topics:
-    """Reads topics and offsets with one client that is in no group."""
+    """Reads topics and committed offsets without being a member of any group; for one thread."""
 
-    def __init__(self, bootstrap_servers: str, group: str) -> None:
-        self._client = Consumer({
-            "bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False, "log_level": 2,
-        })  # fmt: skip
+    def __init__(self, bootstrap_servers: str, group_of: Callable[[str], str]) -> None:
+        """`group_of` tells which group reads a topic."""
+        servers = {"bootstrap.servers": bootstrap_servers, "log_level": 2}
+        self._group_of = group_of
+        self._admin = AdminClient(servers)
+        self._client = Consumer(servers | {"group.id": "oracle", "enable.auto.commit": False})
 
     def close(self) -> None:
         self._client.close()
 
-    def offsets(self, topic: str) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
-        """(what the group has committed, the end of the log), by topic and partition."""
-        places = self._partitions(topic)
-        ends = {(topic, p.partition): self._client.get_watermark_offsets(p, timeout=ANSWER_SECONDS)[1] for p in places}
-        committed = self._client.committed(places, timeout=ANSWER_SECONDS)
-        for place in committed:
-            assert place.error is None, place.error
-        return {(topic, place.partition): max(0, place.offset) for place in committed}, ends
+    def ends(self, topics: Collection[str]) -> Offsets:
+        """Where the log of each partition ends."""
+        known = self._admin.list_topics(timeout=ANSWER_SECONDS).topics
+        places = [TopicPartition(topic, number) for topic in topics for number in known[topic].partitions]
+        answers = self._admin.list_offsets(dict.fromkeys(places, OffsetSpec.latest()), request_timeout=ANSWER_SECONDS)
+        return {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
 
-    def lag(self, topics: Iterable[str]) -> int:
-        return sum(sum(ends.values()) - sum(committed.values()) for committed, ends in map(self.offsets, topics))
+    def committed(self, topic: str) -> Offsets:
+        """Only partitions of which anything was committed."""
+        group = self._group_of(topic)
+        asked = [ConsumerGroupTopicPartitions(group)]
+        answers = self._admin.list_consumer_group_offsets(asked, request_timeout=ANSWER_SECONDS)
+        found = answers[group].result().topic_partitions
+        return {(place.topic, place.partition): place.offset for place in found if place.topic == topic}
 
-    def records(self, topic: str, start: Mapping[tuple[str, int], int] | None = None) -> list[Message]:
+    def lag(self, topics: Collection[str]) -> int:
+        ends, committed = self.ends(topics), Counter[tuple[str, int]]()
+        for topic in topics:
+            if any(end for place, end in ends.items() if place[0] == topic):
+                committed.update(self.committed(topic))
+        return sum(ends.values()) - sum(committed.values())
+
+    def records(self, topic: str, start: Offsets | None = None) -> list[Message]:
         """Everything a topic holds, or what comes from these offsets on."""
-        ends = self.offsets(topic)[1]
-        wanted = {place: end - (start or {}).get(place, 0) for place, end in ends.items()}
-        total, found = sum(wanted.values()), list[Message]()
-        self._client.assign([TopicPartition(*place, (start or {}).get(place, 0)) for place in ends])
+        ends, begin = self.ends([topic]), start or {}
+        wanted = {place: end for place, end in ends.items() if end > begin.get(place, 0)}
+        total, found = sum(end - begin.get(place, 0) for place, end in wanted.items()), list[Message]()
+        self._client.assign([TopicPartition(*place, begin.get(place, 0)) for place in wanted])
 
         def complete() -> bool:
             for message in self._client.consume(2_000, 0.2):
@@ -90,11 +104,6 @@ class Topics:
         finally:
             self._client.unassign()
         return found
-
-    def _partitions(self, topic: str) -> list[TopicPartition]:
-        found = self._client.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic]
-        assert found.error is None, found.error
-        return [TopicPartition(topic, number) for number in found.partitions]
 
 
 def letter(message: Message) -> Letter | None:
@@ -136,15 +145,14 @@ def gather(
     it has gone meanwhile.
     """
     found = Evidence()
-    found.committed, found.ends = topics.offsets(events)
+    found.committed, found.ends = dict(topics.committed(events)), dict(topics.ends([events]))
     found.letters = [each for message in topics.records(dead_letters) if (each := letter(message))]
     for topic in divert:
-        committed, ends = topics.offsets(topic)
-        found.diverted.update(
-            n for message in topics.records(topic, committed) if (n := number_of(message)) is not None
-        )
+        committed = topics.committed(topic)
+        waiting = map(number_of, topics.records(topic, committed))
+        found.diverted.update(number for number in waiting if number is not None)
         found.committed |= committed
-        found.ends |= ends
+        found.ends |= topics.ends([topic])
     for cluster in clusters:
         found.rows.extend(rows_of(cluster))
     return found

@@ -6,17 +6,22 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
+from cassandra import ConsistencyLevel, DriverException
+from cassandra.cluster import NoHostAvailable, Session
+from cassandra.pool import Host
+from cassandra.query import PreparedStatement
 from confluent_kafka import KafkaException
 
 from eventstore.registry import load_registry
-from eventstore.stream.topics import retry_topics
+from eventstore.store.session import close, connect
+from eventstore.stream.topics import retry_topic, retry_topics
 from eventstore.tenancy import Cluster, Registry
 from eventstore.timeline.connect import now_ms
 from tests.benchmarks.watch import status_mb
@@ -26,7 +31,6 @@ from tests.chaos.load import Mix, Publisher, Record, records
 from tests.chaos.oracle import Evidence, Verdict, judge
 from tests.chaos.servers import CQL_PORT, DATACENTER, KAFKA_PORT, RING, SINGLE, Servers
 from tests.stacks import RunningStack
-from tests.waiting import until
 from tests.world import World, own_world
 
 BOOTSTRAP: Final = f"127.0.0.1:{KAFKA_PORT}"
@@ -47,7 +51,8 @@ WORKER: Final = {
 }
 """Small chunks and quick commits: more moments at which a fault can hurt."""
 LONG_EVENTS: Final = 100_000
-SAMPLE_SECONDS: Final = 0.25
+SAMPLE_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.25
 SETTLE_SECONDS: Final = 300.0
 BUSY_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 60.0
@@ -89,11 +94,24 @@ class Field:
 
     def publish(self, load: Iterable[Record] | None = None) -> None:
         """In the background, at the field's rate, until it settles: as many as it should have, or as the faults last."""
-        self.publisher.start(self.load() if load is None else load, self.rate)
+        self.publisher.start(self.load() if load is None else load, self.events, self.rate)
 
     def times(self, often: int) -> range:
         """So often in the long suite; twice in the short one."""
-        return range(often if self.events >= LONG_EVENTS else min(often, 2))
+        return range(often if self.is_long else min(often, 2))
+
+    def lasting(self, short: float, long: float) -> float:
+        """Seconds."""
+        return long if self.is_long else short
+
+    @property
+    def is_long(self) -> bool:
+        return self.events >= LONG_EVENTS
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since the epoch."""
+        return time.time()
 
     # ------------------------------------------------------------------------------------------------------- workers
 
@@ -109,7 +127,7 @@ class Field:
             assert all(worker.poll() is None for worker in started), f"a worker ended at once; see {self.world.log}"
             return self.assignments() >= before + count
 
-        until(begun, f"{count} workers to begin; see {self.world.log}", BUSY_SECONDS)
+        self.wait(begun, f"{count} workers to begin")
 
     def assignments(self) -> int:
         """How often any worker was given partitions so far."""
@@ -162,15 +180,46 @@ class Field:
             behind = self.lag()
             return behind > 0 and self._committed() > seen
 
-        until(busy, f"work in progress; see {self.world.log}", BUSY_SECONDS)
+        self.wait(busy, "work in progress")
         return behind
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = BUSY_SECONDS) -> None:
+        """As `until`, but looks seldom: the machine has other things to do."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}; see {self.world.log}"
+            time.sleep(LOOK_SECONDS)
+
+    def go_on(self, seconds: float) -> None:
+        """Let a fault, or calm, last."""
+        time.sleep(seconds)
+
+    def wait_until_drained(self) -> None:
+        """Until nothing waits in the divert topics."""
+        self.wait(lambda: self.topics.lag(self.divert_topics) == 0, "the divert topics to be drained", SETTLE_SECONDS)
+
+    def diverted(self, cluster: str) -> int:
+        """How many records ever went to a cluster's divert topic."""
+        topic = retry_topic(self.world.settings.topics, cluster)
+        return sum(self.topics.ends([topic]).values())
+
+    def wait_for_replicas(self, cluster: str) -> None:
+        """Until every node of a cluster sees all others: only then may the next one die."""
+        session = connect(self.registry.clusters[cluster])
+        try:
+            ask = session.prepare("SELECT uid FROM events LIMIT 1")
+            ask.consistency_level = ConsistencyLevel.ALL
+            for host in session.cluster.metadata.all_hosts():
+                self.wait(lambda host=host: _answers(session, ask, host), f"{host} to see all replicas")  # type: ignore[misc]
+        finally:
+            close(session)
 
     def lag(self) -> int:
         """Records of the event topic and the divert topics that are not committed."""
         return self.topics.lag([self.world.settings.topics.events, *self.divert_topics])
 
     def _committed(self) -> int:
-        return sum(self.topics.offsets(self.world.settings.topics.events)[0].values())
+        return sum(self.topics.committed(self.world.settings.topics.events).values())
 
     # ---------------------------------------------------------------------------------------------------- the reckoning
 
@@ -192,8 +241,8 @@ class Field:
         self.publisher.finish(self.events)
         self.freshness.quiet()
         assert self.workers, f"every worker has ended; see {self.world.log}"
-        until(lambda: self.lag() == 0, f"the workers to catch up; see {self.world.log}", SETTLE_SECONDS)
-        until(lambda: self.freshness.waiting == 0, "the last marker", SETTLE_SECONDS)
+        self.wait(lambda: self.lag() == 0, "the workers to catch up", SETTLE_SECONDS)
+        self.wait(lambda: self.freshness.waiting == 0, "the last marker", SETTLE_SECONDS)
         self.publisher.flush()
         self.stop_workers()
 
@@ -229,6 +278,25 @@ class Field:
             lag = None
         memory = sum(status_mb(worker.pid, "VmRSS") or 0.0 for worker in self.workers)
         self.samples.append(Sample(time.time(), lag, round(memory, 1)))
+
+
+def _answers(session: Session, ask: PreparedStatement, host: Host) -> bool:
+    try:
+        session.execute(ask, host=host)
+    except (DriverException, NoHostAvailable):
+        return False
+    return True
+
+
+def group_of(world: World) -> Callable[[str], str]:
+    """Which group reads a topic: the workers', or the drain of a cluster."""
+    topics, group = world.settings.topics, world.settings.worker.group
+
+    def tell(topic: str) -> str:
+        cluster = topic.removeprefix(f"{topics.retry_prefix}.")
+        return group if cluster == topic else f"{group}.retry.{cluster}"
+
+    return tell
 
 
 def base_registry() -> dict[str, Any]:
@@ -270,7 +338,7 @@ def open_field(name: str, servers: Servers, terms: Terms) -> Iterator[Field]:
             tier = next(t for t in load_registry(world.registry).tiers.values() if t.cluster.name == terms.watched)
             publisher = Publisher(BOOTSTRAP, world.settings.topics.events)
             freshness = Freshness(publisher, MARKERS[terms.watched], tier)
-            topics = Topics(BOOTSTRAP, world.settings.worker.group)
+            topics = Topics(BOOTSTRAP, group_of(world))
             opened = Field(name, servers, world, publisher, freshness, topics, terms.events, terms.rate)
             try:
                 with _sampling(opened):
@@ -292,7 +360,7 @@ def _sampling(opened: Field) -> Iterator[None]:
     end = threading.Event()
 
     def watch() -> None:
-        topics = Topics(BOOTSTRAP, opened.world.settings.worker.group)
+        topics = Topics(BOOTSTRAP, group_of(opened.world))
         try:
             while not end.wait(SAMPLE_SECONDS):
                 opened.sample(topics)

@@ -21,6 +21,8 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 EVENT_NAMES: Final = ("product_viewed", "added_to_cart", "signed_in", "searched")
 STEP_SECONDS: Final = 0.02
+TRICKLE: Final = 0.05
+"""Of the rate, for as long as faults take: there must always be something to break."""
 DELIVERY_SECONDS: Final = 180
 """A producer that waits out a broker's absence, as real ones are told to."""
 
@@ -159,9 +161,9 @@ class Publisher:
             "compression.type": "lz4",
         })  # fmt: skip
 
-    def start(self, load: Iterable[Record], rate: float) -> None:
-        """Publish in the background, so many records a second."""
-        self._thread = threading.Thread(target=self._run, args=(load, rate), name="publisher", daemon=True)
+    def start(self, load: Iterable[Record], count: int, rate: float) -> None:
+        """Publish in the background: so many records at this rate a second, and then a trickle until `finish`."""
+        self._thread = threading.Thread(target=self._run, args=(iter(load), count, rate), name="publisher", daemon=True)
         self._thread.start()
 
     def is_publishing(self) -> bool:
@@ -190,17 +192,14 @@ class Publisher:
         waiting = self._producer.flush(DELIVERY_SECONDS + 10)
         assert waiting == 0, f"{waiting} records were never answered"
 
-    def _run(self, load: Iterable[Record], rate: float) -> None:
+    def _run(self, load: Iterator[Record], count: int, rate: float) -> None:
         begun, sent = time.monotonic(), 0
-        numbered = iter(load)
         while not self._stop.is_set():
-            due = int((time.monotonic() - begun) * rate) - sent
-            batch = list(itertools.islice(numbered, max(0, due)))
-            for record in batch:
+            spent = time.monotonic() - begun
+            due = min(spent * rate, count + max(0.0, spent - count / rate) * rate * TRICKLE)
+            for record in itertools.islice(load, max(0, int(due) - sent)):
                 self.send(record)
-            sent += len(batch)
-            if due > 0 and not batch:
-                return
+                sent += 1
             self.poll()
             time.sleep(STEP_SECONDS)
 

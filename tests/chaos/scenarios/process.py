@@ -6,11 +6,8 @@ import signal
 import time
 
 from tests.chaos.field import Field
-from tests.waiting import until
 
 KILLS = 5
-SESSION_SECONDS = 6.0
-"""As the workers of these scenarios are told."""
 
 
 def sigkill_in_mid_batch(field: Field) -> None:
@@ -46,7 +43,7 @@ def zombie(field: Field) -> None:
         field.wait_until_busy()
         before = field.assignments()
         os.kill(victim.pid, signal.SIGSTOP)
-        until(lambda: field.assignments() > before, "another to take over")  # noqa: B023 — called at once
+        field.wait(lambda: field.assignments() > before, "another to take over")  # noqa: B023 — called at once
         field.wait_until_busy()
         os.kill(victim.pid, signal.SIGCONT)
         field.check_prefix()
@@ -89,7 +86,7 @@ def backlog(field: Field) -> None:
     field.publisher.publish(itertools.islice(field.load(), field.events))
     begun = time.time()
     field.start_workers(1)
-    until(lambda: field.lag() == 0, "the backlog to be drained", 300)
+    field.wait(lambda: field.lag() == 0, "the backlog to be drained", 300)
     drained = time.time()
     field.figures["drain_per_second"] = round(field.events / (drained - begun))
     field.fault("a backlog of the whole load")

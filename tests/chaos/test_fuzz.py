@@ -1,0 +1,30 @@
+"""The long form of tests/properties/test_fuzz.py, and what a reject may cost."""
+
+import gc
+
+import pytest
+
+from eventstore.events import Reason
+from tests.fuzz import dearest_reject, survey
+
+pytestmark = pytest.mark.chaos
+
+RECORDS = 200_000
+MOST_SECONDS = 0.001
+"""Of CPU, at the best of several looks."""
+
+
+def test_both_ways_come_to_one_verdict_on_two_hundred_thousand_mutated_records() -> None:
+    found = survey(seed=200_000, count=RECORDS)
+    print(f"verdicts {dict(found.verdicts)}, reasons {dict(found.reasons)}")  # noqa: T201 — for the report
+    assert sum(found.verdicts.values()) == RECORDS
+    assert set(found.reasons) == set(Reason)
+
+
+def test_no_reject_takes_longer_than_a_millisecond() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # as in a worker
+    seconds, verdict, record = dearest_reject(seed=1, count=RECORDS)
+    print(f"dearest reject: {seconds * 1e6:.0f} us, {verdict.reason}, {len(record.value or b'')} bytes")  # noqa: T201
+    assert seconds <= MOST_SECONDS, (verdict.reason, verdict.detail[:100], (record.value or b"")[:200])
