@@ -1,8 +1,8 @@
 """Where one cluster's rows are stored: a writer, and a circuit that says when to stop waiting for it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Protocol
 
@@ -94,8 +94,7 @@ class GuardedOutlet:
             raise self._diverted(batches)
         write = self.circuit.begin(self._clock())
         try:
-            async with asyncio.timeout(None) as scope:
-                self._scopes.add(scope)
+            async with self._unless_opened():
                 writer = await self._when_connected()
                 await write_until_stored(writer, batches, self._retry, self._clock, heard=self._heard)
         except TimeoutError:
@@ -107,7 +106,6 @@ class GuardedOutlet:
                 raise
             raise self._diverted(batches) from error
         finally:
-            self._scopes.discard(scope)
             self.circuit.end(write)
 
     def want(self, wanted: Wanted) -> None:
@@ -137,6 +135,16 @@ class GuardedOutlet:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._writer is not None:
             await self._writer.close()
+
+    @asynccontextmanager
+    async def _unless_opened(self) -> AsyncIterator[None]:
+        """Ends the block with a TimeoutError when the circuit opens."""
+        async with asyncio.timeout(None) as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
 
     def _heard(self) -> None:
         self.circuit.heard(self._clock())

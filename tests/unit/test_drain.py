@@ -1,0 +1,208 @@
+"""Drains over chunks, clusters and retry topics in memory."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from eventstore.errors import CircuitOpenError, KafkaError, PermanentKafkaError, TransientKafkaError
+from eventstore.events.cells import Batch
+from eventstore.ingest import drain
+from eventstore.ingest.admission import ClockRules
+from eventstore.ingest.circuit import State
+from eventstore.ingest.drain import DrainPolicy, Drains, Source
+from eventstore.ingest.express import Express
+from eventstore.ingest.pipeline import Pipeline
+from eventstore.stream.chunk import Chunk, Record
+from eventstore.stream.dead_letters import Reject
+from eventstore.tenancy import Tenant
+from tests.builders import NOW_MS, cluster, registry, tier
+from tests.loops import on_event_loop
+from tests.records import chunk_of, message
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.unit
+
+REGISTRY = registry(Tenant("shop", tier("t30")), Tenant("forum", tier("t15", days=15, on=cluster("c15"))))
+QUICK = DrainPolicy(records_per_second=1e6, look_seconds=0.01, idle_seconds=0.05)
+
+
+class RetryTopic:
+    """Chunks of a retry topic."""
+
+    def __init__(self, *chunks: Chunk) -> None:
+        self.chunks = list(chunks)
+        self.joined = 0
+        self.left = 0
+
+    async def next(self) -> Chunk:
+        if self.chunks:
+            return self.chunks.pop(0)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def abort(self) -> None:
+        self.left += 1
+
+
+class Outlet:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.open = False
+        self.rows = 0
+
+    async def store(self, batches: Sequence[Batch]) -> None:
+        if self.open:
+            raise CircuitOpenError(f"{self.name} is away")
+        self.rows += sum(map(len, batches))
+
+
+class DivertsInMemory:
+    def __init__(self) -> None:
+        self.diverted: list[tuple[str, Record]] = []
+
+    async def send(self, cluster: str, records: Sequence[Record]) -> None:
+        self.diverted += [(cluster, record) for record in records]
+
+
+class NoDeadLetters:
+    async def send(self, rejects: Sequence[Reject]) -> None:
+        raise AssertionError(rejects)
+
+
+class Setting:
+    def __init__(self, topic: RetryTopic, *, waits: int = 1) -> None:
+        self.topic = topic
+        self.waits: dict[str, int] | KafkaError = {"c30": waits}
+        self.looks = 0
+        self.outlets = {name: Outlet(name) for name in ("c15", "c30")}
+        self.diverts = DivertsInMemory()
+        self.tell_fatal: Callable[[KafkaError], None]
+        pipeline = Pipeline(
+            registry=lambda: REGISTRY,
+            outlet=self.outlets.__getitem__,
+            dead_letters=NoDeadLetters(),
+            clock=lambda: NOW_MS * 1000,
+            express=Express(ClockRules()),
+            diverts=self.diverts,
+        )
+        self.drains = Drains(self.states, self.backlogs, self.join, pipeline, QUICK)
+
+    def states(self) -> dict[str, State]:
+        return {name: State.OPEN if outlet.open else State.CLOSED for name, outlet in self.outlets.items()}
+
+    async def backlogs(self) -> dict[str, int]:
+        self.looks += 1
+        if isinstance(self.waits, KafkaError):
+            raise self.waits
+        return self.waits
+
+    async def join(self, cluster: str, on_fatal: Callable[[KafkaError], None]) -> Source:
+        assert cluster == "c30"
+        self.topic.joined += 1
+        self.tell_fatal = on_fatal
+        return self.topic
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "GLANCE_SECONDS", 0.005)
+
+
+async def ended(running: "asyncio.Task[None]") -> None:
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@on_event_loop
+async def test_what_waits_is_stored_and_the_drain_leaves_when_nothing_comes_any_more() -> None:
+    finished: list[Chunk] = []
+    topic = RetryTopic(*(chunk_of(message(n), finish=finished.append) for n in range(3)))
+    setting = Setting(topic)
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: topic.left == 1, "the drain's end")
+    assert setting.outlets["c30"].rows == 3
+    assert len(finished) == 3
+    await ended(running)
+
+
+@on_event_loop
+async def test_nothing_is_drained_while_the_circuit_is_open_and_soon_after_it_closes_it_is() -> None:
+    setting = Setting(RetryTopic(chunk_of(message(1))))
+    setting.outlets["c30"].open = True
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: setting.looks > 2, "looks")
+    assert setting.topic.joined == 0
+    setting.outlets["c30"].open = False
+    await eventually(lambda: setting.outlets["c30"].rows == 1, "the row")
+    await ended(running)
+
+
+@on_event_loop
+async def test_a_circuit_that_opens_again_ends_the_drain_and_nothing_is_diverted_back() -> None:
+    finished: list[Chunk] = []
+    setting = Setting(RetryTopic(chunk_of(message(1), finish=finished.append)))
+    running = asyncio.create_task(setting.drains.keep_draining())
+    states = setting.states()
+    setting.drains._states = lambda: states  # the look comes before the circuit opens
+    setting.outlets["c30"].open = True
+    await eventually(lambda: setting.topic.left > 0, "the drain's end")
+    assert setting.diverts.diverted == []
+    assert finished == []
+    assert not running.done()
+    await ended(running)
+
+
+@on_event_loop
+async def test_a_record_whose_tenant_has_moved_to_a_cluster_that_is_away_is_diverted_there() -> None:
+    finished: list[Chunk] = []
+    setting = Setting(RetryTopic(chunk_of(message(1, tenant="forum"), message(2), finish=finished.append)))
+    setting.outlets["c15"].open = True
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: len(finished) == 1, "the chunk")
+    ((where, record),) = setting.diverts.diverted
+    assert (where, record.offset()) == ("c15", 1)
+    assert setting.outlets["c30"].rows == 1
+    await ended(running)
+
+
+@on_event_loop
+async def test_records_of_a_cluster_that_left_the_registry_go_where_their_tenants_are() -> None:
+    setting = Setting(RetryTopic(chunk_of(message(1))))
+    setting.drains._states = lambda: {"c15": State.CLOSED}
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: setting.outlets["c30"].rows == 1, "the row")
+    await ended(running)
+
+
+@on_event_loop
+async def test_brokers_that_are_away_are_asked_again() -> None:
+    setting = Setting(RetryTopic(chunk_of(message(1))))
+    setting.waits = TransientKafkaError("no broker answers")
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: setting.looks > 1, "looks")
+    setting.waits = {"c30": 1}
+    await eventually(lambda: setting.outlets["c30"].rows == 1, "the row")
+    await ended(running)
+
+
+@on_event_loop
+async def test_what_kafka_will_never_do_ends_all_draining() -> None:
+    setting = Setting(RetryTopic())
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: setting.topic.joined == 1, "the drain")
+    setting.tell_fatal(PermanentKafkaError("access refused"))
+    with pytest.raises(PermanentKafkaError):
+        await asyncio.wait_for(running, 10)
+    assert setting.topic.left == 1
+
+
+@on_event_loop
+async def test_the_rate_is_kept() -> None:
+    setting = Setting(RetryTopic(*(chunk_of(*(message(n) for n in range(100))) for _ in range(3))))
+    setting.drains._policy = replace(QUICK, records_per_second=100.0, idle_seconds=5.0)
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: setting.outlets["c30"].rows >= 200, "what a second's burst and one grant allow")
+    assert setting.outlets["c30"].rows == 200
+    await ended(running)
