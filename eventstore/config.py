@@ -107,7 +107,17 @@ class WorkerSettings(Section):
         3_600.0, description="Age in seconds from which a row is written with its remaining time to live."
     )
     metrics_port: int = Field(
-        0, ge=0, le=65_535, description="Port for Prometheus metrics on all interfaces; 0 serves none."
+        0, ge=0, le=65_535, description="Port for Prometheus metrics and health on all interfaces; 0 serves none."
+    )
+    stall_timeout: Seconds = Field(
+        60.0,
+        description="Seconds for one turn of the main loop or the Kafka pump; a worker that takes longer is not alive.",
+    )
+    chunk_timeout: Seconds = Field(
+        300.0, description="Seconds to work on one chunk; a worker that takes longer is not alive."
+    )
+    assignment_timeout: Seconds = Field(
+        300.0, description="Seconds without an assignment of the group's; a worker that waits longer is not alive."
     )
     restart_backoff_max: Seconds = Field(30.0, description="`--processes`: most seconds before a dead child restarts.")
     halt_reject_share: float = Field(

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import structlog
 import uvloop
-from prometheus_client import start_http_server
 
 from eventstore import __version__
 from eventstore.config import Settings
-from eventstore.errors import ConfigurationError, ExitCode
+from eventstore.errors import ExitCode
+from eventstore.ingest.health import Stage
 from eventstore.ingest.meter import Meter
 from eventstore.ingest.pipeline import Pipeline
 from eventstore.registry import RegistryFile
@@ -26,6 +26,7 @@ from eventstore.stream.group import consumer_policy, group_config
 from eventstore.stream.transport import ChunkApp
 from eventstore.tenancy import Registry
 from workers.assembly import Assembly, assemble
+from workers.status import Pulse, StatusServer
 from workers.supervisor import SUPERVISOR_PID
 
 log = structlog.stdlib.get_logger(__name__)
@@ -65,9 +66,15 @@ class IngestWorker:
     running: set[asyncio.Task[None]] = field(default_factory=set)
     """Chunks that are being worked on."""
 
+    pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.settings.worker)
+
     async def run(self) -> ExitCode:
         self._listen_to_signals()
         async with AsyncExitStack() as stack:
+            self._serve_status(stack)
             prepared = await self._unless_stopped(self._prepare(stack))
             if prepared is None:
                 return ExitCode.DONE
@@ -93,6 +100,7 @@ class IngestWorker:
         registry = RegistryFile(self.settings.registry)
         self._announce(registry.current)
         assembly = await assemble(self.settings, registry, stack)
+        self.pulse.circuits = lambda: assembly.routes.states
         return Prepared(assembly, self.app(assembly.pipeline))
 
     def app(self, pipeline: Pipeline) -> ChunkApp:
@@ -100,17 +108,20 @@ class IngestWorker:
         app = ChunkApp(
             worker.group, kafka_config=group_config(self.settings.kafka, worker), policy=consumer_policy(worker)
         )
+        self.pulse.member = lambda: app.member
         slots = asyncio.Semaphore(CONCURRENT_CHUNKS)
 
         async def ingest(chunk: Chunk) -> None:
             try:
                 self.meter.begin()
+                self.pulse.begin(chunk)
                 await pipeline.run(chunk)
                 chunk.finish()
                 self.meter.end(len(chunk))
             except Exception as error:  # noqa: BLE001 — whatever it is, the chunk is not finished and the worker must end
                 app.fail(error)
             finally:
+                self.pulse.end(chunk)
                 slots.release()
 
         @app.agent(app.chunk_topic(self.settings.topics.events), name="ingest")
@@ -139,18 +150,27 @@ class IngestWorker:
         ends = [asyncio.ensure_future(self.stop.wait()), asyncio.ensure_future(app.failed.wait())]
         try:
             await app.start()
+            self.pulse.stage = Stage.RUNNING
             # What lives from here on lives for ever: collections need not look at it again (30-40 % of CPU an event).
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 20, 100)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.pulse.stage = Stage.STOPPING
             self._bound_the_end()
             await app.stop()
             left = [*tasks, *ends, *self.running]  # chunks the drain time was too short for: others do them again
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+
+    def _serve_status(self, stack: AsyncExitStack) -> None:
+        """From the first moment to the last: who waits for readiness must get an answer while clusters are connected to."""
+        beating = asyncio.create_task(self.pulse.beat())
+        stack.callback(beating.cancel)
+        if port := self.settings.worker.metrics_port:
+            stack.enter_context(StatusServer(port, self.pulse.probes))
 
     def _bound_the_end(self) -> None:
         """Whatever hangs from here on, a thread or the closing loop itself: the process says where, and ends with 1."""
@@ -175,14 +195,6 @@ class IngestWorker:
 
     def _announce(self, registry: Registry) -> None:
         worker = self.settings.worker
-        if worker.metrics_port:
-            try:
-                start_http_server(worker.metrics_port)
-            except OSError as error:
-                raise ConfigurationError(
-                    f"worker.metrics_port: expected a free port, {worker.metrics_port} is not: {error.strerror}; "
-                    "set EVENTSTORE_WORKER__METRICS_PORT to another, or 0 for none"
-                ) from error
         log.info(
             "worker starting",
             version=__version__,

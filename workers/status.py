@@ -1,13 +1,15 @@
-"""What a worker tells about itself over HTTP: `/metrics`, `/health/live`, `/health/ready`.
+"""What a process tells about itself over HTTP: `/metrics`, `/health/live`, `/health/ready`.
 
 Served by threads of its own, so that a main loop that stands still is still answered for, with the truth.
 """
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from time import monotonic
 from typing import Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -15,8 +17,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
 from eventstore import metrics
+from eventstore.config import WorkerSettings
 from eventstore.errors import ConfigurationError
-from eventstore.ingest.health import Report
+from eventstore.ingest.circuit import State
+from eventstore.ingest.health import Limits, Report, Stage, Vitals, liveness, readiness
+from eventstore.stream.chunk import Chunk
+from eventstore.stream.consumer import ChunkConsumer
 
 STOP_SECONDS: Final = 0.2
 """How soon a stop is noticed."""
@@ -24,11 +30,58 @@ CLIENT_SECONDS: Final = 5.0
 """A client that says nothing for so long is let go."""
 
 
+BEAT_SECONDS: Final = 0.5
+
+
 class Probes(NamedTuple):
-    """The worker's own answers, asked on any thread."""
+    """The process's own answers, asked on any thread."""
 
     live: Callable[[], Report]
     ready: Callable[[], Report]
+
+
+class Pulse:
+    """What a worker's main loop says of itself. Written on the loop; read on any thread, so each reading is one step."""
+
+    def __init__(self, worker: WorkerSettings) -> None:
+        self.stage = Stage.STARTING
+        self.member: Callable[[], ChunkConsumer | None] = lambda: None
+        self.circuits: Callable[[], Mapping[str, State]] | None = None
+        """None until the registry is in force."""
+        self._limits = Limits(worker.stall_timeout, worker.chunk_timeout, worker.assignment_timeout)
+        self._loop_at = monotonic()
+        self._begun: dict[Chunk, float] = {}
+
+    async def beat(self) -> None:
+        """For ever."""
+        while True:
+            self._loop_at = monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def begin(self, chunk: Chunk) -> None:
+        self._begun[chunk] = monotonic()
+
+    def end(self, chunk: Chunk) -> None:
+        del self._begun[chunk]
+
+    @property
+    def probes(self) -> Probes:
+        return Probes(
+            live=lambda: liveness(self._vitals(), monotonic(), self._limits),
+            ready=lambda: readiness(self._vitals(), monotonic(), self._limits),
+        )
+
+    def _vitals(self) -> Vitals:
+        member, circuits = self.member(), self.circuits
+        return Vitals(
+            stage=self.stage,
+            loop_at=self._loop_at,
+            pump_at=member.turned_at if member else None,
+            outside_since=member.outside_since if member else None,
+            partitions=len(member.assignment) if member else 0,
+            oldest_chunk_at=min(tuple(self._begun.values()), default=None),
+            circuits={name: state.name.lower() for name, state in circuits().items()} if circuits else None,
+        )
 
 
 class Answer(NamedTuple):
@@ -40,15 +93,15 @@ class Answer(NamedTuple):
 class StatusServer:
     """Listens on all interfaces from the start of the block to its end."""
 
-    def __init__(self, port: int, probes: Probes) -> None:
-        """Raises ConfigurationError if the port is taken."""
+    def __init__(self, port: int, probes: Probes, setting: str = "worker.metrics_port") -> None:
+        """Raises ConfigurationError, which names the setting, if the port is taken."""
         self._probes = probes
         try:
             self._server = ThreadingHTTPServer(("", port), self._handler())
         except OSError as error:
             raise ConfigurationError(
-                f"worker.metrics_port: expected a free port, {port} is not: {error.strerror}; "
-                "set EVENTSTORE_WORKER__METRICS_PORT to another, or 0 for none"
+                f"{setting}: expected a free port, {port} is not: {error.strerror}; "
+                f"set EVENTSTORE_{setting.upper().replace('.', '__')} to another, or 0 for none"
             ) from error
         self._thread = Thread(target=self._server.serve_forever, args=(STOP_SECONDS,), name="status", daemon=True)
 

@@ -70,16 +70,23 @@ class Pipeline:
         metrics.CONSUMED.inc(len(chunk))
 
     async def store(self, outlet: Outlet, cluster: str, found: Sorted, chunk: Chunk) -> None:
-        batches = found.batches[cluster]
+        rows = found.batches[cluster]
+        batches = list(cut(rows, self.limit))
+        in_flight = metrics.IN_FLIGHT_BATCHES.labels(cluster)
+        in_flight.inc(len(batches))
         try:
-            await outlet.store(list(cut(batches, self.limit)))
-            metrics.STORED.labels(cluster).inc(sum(map(len, batches)))
+            await outlet.store(batches)
+            metrics.STORED.labels(cluster).inc(sum(map(len, rows)))
+            if (published_ms := chunk.messages[0].timestamp()[1]) >= 0:  # dear: once a chunk and cluster
+                metrics.FRESHNESS.labels(cluster).observe(max(0.0, self.clock() / 1e6 - published_ms / 1e3))
         except CircuitOpenError:
             if self.diverts is None:
                 raise
             records = list(admitted_to(cluster, chunk, found.admission))
             await self.diverts.send(cluster, records)
             metrics.DIVERTED.labels(cluster).inc(len(records))
+        finally:
+            in_flight.dec(len(batches))
 
     async def dead_letter(self, rejects: Sequence[Reject]) -> None:
         await self.dead_letters.send(rejects)

@@ -215,6 +215,11 @@ class ChunkApp(faust.App):
         # acks=True would have Faust's compiled streams book every offset in lists that only its own commits trim
         return self.topic(*names, schema=ChunkSchema(), acks=False)
 
+    @property
+    def member(self) -> ChunkConsumer | None:
+        """The group member, once it has been asked to join."""
+        return self._consumer.member if isinstance(self._consumer, Consumer) else None
+
     def fail(self, error: BaseException) -> None:
         """End the app: nothing unfinished is committed, and the process must exit non-zero."""
         self._crash(error)

@@ -1,5 +1,6 @@
 """Alive, ready, and what a port says of it."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventstore.config import WorkerSettings
 from eventstore.errors import ConfigurationError
 from eventstore.ingest.health import Check, Limits, Report, Stage, Vitals, liveness, readiness
-from workers.status import Probes, StatusServer
+from eventstore.stream.chunk import Chunk, Member
+from tests.waiting import until
+from workers.status import Probes, Pulse, StatusServer
 
 pytestmark = pytest.mark.unit
 
@@ -162,3 +166,27 @@ def test_another_path_is_told_which_there_are(server: StatusServer) -> None:
 def test_a_taken_port_is_named_with_the_mend(server: StatusServer, worker: Worker) -> None:
     with pytest.raises(ConfigurationError, match=f"expected a free port, {server.port} is not.*METRICS_PORT"):
         StatusServer(server.port, Probes(worker.report, worker.report))
+
+
+def test_a_loop_that_stands_still_is_told_of_and_one_that_goes_on_as_well() -> None:
+    async def scenario() -> None:
+        pulse = Pulse(WorkerSettings(stall_timeout=0.6))
+        beating = asyncio.create_task(pulse.beat())
+        with StatusServer(0, pulse.probes) as server:
+            # this very loop stands still while it waits for the answer
+            until(lambda: get(server, "/health/live")[0] == HTTPStatus.SERVICE_UNAVAILABLE, "the stall to be noticed")
+            while (await asyncio.to_thread(get, server, "/health/live"))[0] != HTTPStatus.OK:
+                pass
+        beating.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_a_chunk_that_is_worked_on_for_too_long_is_a_stuck_write() -> None:
+    pulse = Pulse(WorkerSettings(chunk_timeout=1e-9))
+    chunk = Chunk("events", 0, [], 0, Member())
+    assert pulse.probes.live().passes
+    pulse.begin(chunk)
+    assert failing(pulse.probes.live()) == {"writes"}
+    pulse.end(chunk)
+    assert pulse.probes.live().passes
