@@ -89,10 +89,10 @@ class Arena:
         return name
 
     @contextmanager
-    def keyspace(self, tenants: Sequence[str], schema: Path | None = None) -> Iterator[Target]:
+    def keyspace(self, tenants: Sequence[str]) -> Iterator[Target]:
         """An empty keyspace on the real cluster; dropped at the end."""
         cluster = replace(self.cluster, keyspace=f"bench_{uuid4().hex[:12]}")
-        target = self.target(cluster, tenants, schema)
+        target = self.target(cluster, tenants)
         session = connect(cluster, request_timeout=DDL_SECONDS)
         try:
             for tier in target.registry.tiers.values():
@@ -102,9 +102,8 @@ class Arena:
             session.execute(f"DROP KEYSPACE IF EXISTS {cluster.keyspace}")
             close(session)
 
-    def target(self, cluster: Cluster, tenants: Sequence[str], schema: Path | None = None) -> Target:
-        """A registry of one tier with these tenants on this cluster; `schema` is their events' JSON Schema."""
-        events = {"page_edited": str(schema)} if schema else {}
+    def target(self, cluster: Cluster, tenants: Sequence[str]) -> Target:
+        """A registry of one tier with these tenants on this cluster."""
         document = {
             "clusters": {
                 cluster.name: {
@@ -113,7 +112,7 @@ class Arena:
                 }
             },
             "tiers": {"t30": {"retention": "30d", "cluster": cluster.name, "buckets": [{"width": "10d"}]}},
-            "tenants": {name: {"tier": "t30"} | ({"events": events} if events else {}) for name in tenants},
+            "tenants": {name: {"tier": "t30"} for name in tenants},
         }  # fmt: skip
         path = self.folder / f"registry-{uuid4().hex[:12]}.yaml"
         path.write_text(yaml.safe_dump(document), "utf-8")

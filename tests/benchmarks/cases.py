@@ -2,23 +2,15 @@
 
 import time
 from contextlib import ExitStack
-from itertools import islice
-from pathlib import Path
 
-import orjson
-
-from eventstore.demo import scene
-from eventstore.events.schema import compile_schema
 from tests.benchmarks import data, worker
 from tests.benchmarks.arena import Load
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.data import Dataset
 from tests.benchmarks.results import host_load
 from tests.benchmarks.sink import running_sink
 from tests.benchmarks.watch import Memory, Scrape, cpu_seconds, status_mb, stopped
 from tests.waiting import until
 
-SCHEMA = Path(scene.__file__).parent / "data" / "page_edited.json"
 PATIENT = {"EVENTSTORE_WRITER__REQUEST_TIMEOUT": "120", "EVENTSTORE_WORKER__COMMIT_INTERVAL": "0.1"}
 """For workers whose store is stopped on purpose."""
 STALL_SECONDS = 5.0
@@ -64,16 +56,6 @@ def backlog(bench: Bench) -> None:
         bench.record("backlog", load.data.name, found.figures, found.curve)
 
 
-def checked(bench: Bench) -> None:
-    """What a JSON Schema costs an event: the whole worker with and without it, and the check alone."""
-    load = bench.arena.load(data.wikipedia(bench.scale.events, bench.now_ms))
-    for _ in range(bench.scale.rounds):
-        without = _into_sink(bench, load).figures["cpu_us"]
-        with_ = _into_sink(bench, load, SCHEMA).figures["cpu_us"]
-        figures = {"cpu_us": with_, "more_us": with_ - without, "check_us": check_alone(load.data)}
-        bench.record("schema", "checked", figures | {"host_load": host_load()})
-
-
 def several(bench: Bench) -> None:
     """One, two and four workers of one group, let loose on the backlog at the same moment."""
     load = bench.arena.load(data.wikipedia(bench.scale.events, bench.now_ms))
@@ -85,19 +67,9 @@ def per_core(cpu_us: float) -> float:
     return round(1e6 / cpu_us)
 
 
-def check_alone(events: Dataset, most: int = 20_000) -> float:
-    """Microseconds to check one event's properties, everything else left out."""
-    schema = compile_schema(orjson.loads(SCHEMA.read_bytes()))
-    properties = [orjson.dumps(orjson.loads(event.value)["properties"]) for event in islice(events, most)]
-    start = time.process_time()
-    for each in properties:
-        assert schema.check(each) is None
-    return round((time.process_time() - start) / len(properties) * 1e6, 3)
-
-
-def _into_sink(bench: Bench, load: Load, schema: Path | None = None) -> worker.Ingested:
+def _into_sink(bench: Bench, load: Load) -> worker.Ingested:
     with running_sink() as (cluster, _):
-        return worker.ingest(bench.arena, load, bench.arena.target(cluster, load.data.tenants, schema))
+        return worker.ingest(bench.arena, load, bench.arena.target(cluster, load.data.tenants))
 
 
 def _with_stall(bench: Bench, load: Load) -> worker.Ingested:

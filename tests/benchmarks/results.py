@@ -32,6 +32,7 @@ UNITS: Final = {
     "gap_s": "survivors' gap s",
     "more_us": "us more/event",
     "check_us": "check us/event",
+    "full_us": "by all of JSON Schema us/event",
     "events": "events",
     "host_load": "host load",
 }

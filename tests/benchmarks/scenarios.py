@@ -6,7 +6,7 @@ from functools import partial
 
 import typer
 
-from tests.benchmarks import cases, contest, freshness, rebalance
+from tests.benchmarks import cases, checking, contest, freshness, rebalance
 from tests.benchmarks.bench import Bench
 
 
@@ -24,7 +24,7 @@ ALONE = {
     "sizes": cases.sizes,
     "tenants": cases.tenants,
     "hot": cases.hot_user,
-    "schema": cases.checked,
+    "schema": checking.checked,
     "freshness": freshness.freshness,
     "rebalance": rebalance.rebalance,
 }
