@@ -39,6 +39,10 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "logger": _log,
         # brokers close idle connections all day
         "log.connection.close": False,
+        # librdkafka's default asks the bootstrap servers again, without a pause, for as long as no broker is up: 150 lines
+        # of log a second from two workers. Host names are resolved anew at every attempt all the same.
+        "metadata.recovery.strategy": "none",
+        "reconnect.backoff.max.ms": 2_000,  # and back within that time of a broker's return; its default is 10 s
         **{name: value for name, value in named.items() if value is not None},
         **settings.options,
     }
