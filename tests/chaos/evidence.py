@@ -1,12 +1,13 @@
 """What the store, the dead letters, the divert topics and the committed offsets hold, read without the ingest code."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from eventstore.store.session import close, connect
@@ -24,6 +25,7 @@ LOWEST, HIGHEST = -(2**63), 2**63 - 1
 PAGE_ROWS = 2_000
 SCAN_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
+PAUSE_SECONDS = 0.25
 
 
 def rows_of(cluster: Cluster) -> Iterator[Row]:
@@ -53,8 +55,9 @@ def _row(cluster: str, row: Any) -> Row:
 class Topics:
     """Reads topics and committed offsets without being a member of any group; for one thread."""
 
-    def __init__(self, bootstrap_servers: str, group_of: Callable[[str], str]) -> None:
-        """`group_of` tells which group reads a topic."""
+    def __init__(self, bootstrap_servers: str, group_of: Callable[[str], str], patience: float = 60.0) -> None:
+        """`group_of` tells which group reads a topic; `patience`: seconds to ask again while brokers are not ready."""
+        self._patience = patience
         servers = {"bootstrap.servers": bootstrap_servers, "log_level": 2}
         self._group_of = group_of
         self._admin = AdminClient(servers)
@@ -65,6 +68,9 @@ class Topics:
 
     def ends(self, topics: Collection[str]) -> Offsets:
         """Where the log of each partition ends."""
+        return self._patiently(lambda: self._ends(topics))
+
+    def _ends(self, topics: Collection[str]) -> Offsets:
         known = self._admin.list_topics(timeout=ANSWER_SECONDS).topics
         places = [TopicPartition(topic, number) for topic in topics for number in known[topic].partitions]
         answers = self._admin.list_offsets(dict.fromkeys(places, OffsetSpec.latest()), request_timeout=ANSWER_SECONDS)
@@ -72,11 +78,24 @@ class Topics:
 
     def committed(self, topic: str) -> Offsets:
         """Only partitions of which anything was committed."""
+        return self._patiently(lambda: self._committed(topic))
+
+    def _committed(self, topic: str) -> Offsets:
         group = self._group_of(topic)
         asked = [ConsumerGroupTopicPartitions(group)]
         answers = self._admin.list_consumer_group_offsets(asked, request_timeout=ANSWER_SECONDS)
         found = answers[group].result().topic_partitions
         return {(place.topic, place.partition): place.offset for place in found if place.topic == topic}
+
+    def _patiently(self, ask: Callable[[], Offsets]) -> Offsets:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return ask()
+            except (KafkaException, KeyError):  # a broker that has just come back does not know its topics at once
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(PAUSE_SECONDS)
 
     def lag(self, topics: Collection[str]) -> int:
         ends, committed = self.ends(topics), Counter[tuple[str, int]]()

@@ -125,7 +125,8 @@ class Field:
 
         def begun() -> bool:
             assert all(worker.poll() is None for worker in started), f"a worker ended at once; see {self.world.log}"
-            return self.assignments() >= before + count
+            listening = len(self.world.log_lines("worker starting")) == len(self.world.workers)
+            return listening and self.assignments() >= before + count
 
         self.wait(begun, f"{count} workers to begin")
 
@@ -274,7 +275,7 @@ class Field:
     def sample(self, topics: Topics) -> None:
         try:
             lag = topics.lag([self.world.settings.topics.events])
-        except KafkaException:
+        except (KafkaException, KeyError):
             lag = None
         memory = sum(status_mb(worker.pid, "VmRSS") or 0.0 for worker in self.workers)
         self.samples.append(Sample(time.time(), lag, round(memory, 1)))
@@ -360,7 +361,7 @@ def _sampling(opened: Field) -> Iterator[None]:
     end = threading.Event()
 
     def watch() -> None:
-        topics = Topics(BOOTSTRAP, group_of(opened.world))
+        topics = Topics(BOOTSTRAP, group_of(opened.world), patience=0.0)
         try:
             while not end.wait(SAMPLE_SECONDS):
                 opened.sample(topics)
