@@ -59,6 +59,7 @@ class GuardedOutlet:
         self._retry = retry
         self._clock = clock
         self._writer: EventWriter | None = None
+        self._acknowledged = 0
         self._connected = asyncio.Event()
         self._trouble: StoreError | None = None
         """Why it is not connected."""
@@ -96,7 +97,7 @@ class GuardedOutlet:
         try:
             async with self._unless_opened():
                 writer = await self._when_connected()
-                await write_until_stored(writer, batches, self._retry, self._clock, heard=self._heard)
+                await write_until_stored(writer, batches, self._retry, self._clock)
         except TimeoutError:
             raise self._diverted(batches) from None
         except TransientStoreError as error:  # the retry deadline, before the circuit's patience was at its end
@@ -121,6 +122,7 @@ class GuardedOutlet:
             if task is not None and task.done():
                 task.result()
         now = self._clock()
+        self._listen(now)
         if self.circuit.check(now):
             self._opened()
         elif self.circuit.probe_is_due(now) and (self._probe is None or self._probe.done()):
@@ -146,8 +148,12 @@ class GuardedOutlet:
             finally:
                 self._scopes.discard(scope)
 
-    def _heard(self) -> None:
-        self.circuit.heard(self._clock())
+    def _listen(self, now: float) -> None:
+        """Tell the circuit if anything has been acknowledged since the last time."""
+        acknowledged = self._writer.acknowledged if self._writer is not None else 0
+        if acknowledged > self._acknowledged:
+            self.circuit.heard(now)
+        self._acknowledged = acknowledged
 
     def _diverted(self, batches: Sequence[Batch]) -> CircuitOpenError:
         self._sample = batches[-1][-1:]

@@ -33,11 +33,9 @@ async def write_until_stored(
     batches: Sequence[Batch],
     policy: RetryPolicy,
     monotonic: Callable[[], float],
-    *,
-    heard: Callable[[], None] = lambda: None,
     chance: Callable[[], float] = random.random,
 ) -> None:
-    """Returns when every batch is acknowledged; `heard` is called whenever some have been.
+    """Returns when every batch is acknowledged.
 
     Raises:
         PermanentStoreError: a batch that no retry can help; others of the call may be stored.
@@ -51,7 +49,6 @@ async def write_until_stored(
             if not isinstance(failure.error, TransientStoreError):
                 raise failure.error
         if len(failures) < len(batches):  # slow, but alive
-            heard()
             deadline = monotonic() + policy.deadline_seconds
         elif monotonic() >= deadline:
             raise failures[0].error
@@ -62,4 +59,3 @@ async def write_until_stored(
             log.warning("writing again", cluster=writer.cluster, batches=len(batches), attempt=attempt,
                         error=str(failures[0].error))  # fmt: skip
         await asyncio.sleep(policy.delay(attempt, chance()))
-    heard()

@@ -42,6 +42,7 @@ class DriverWriter:
         self._answers: deque[tuple[asyncio.Future[None], float, BaseException | None]] = deque()
         """What was asked, when it was sent (the event loop's clock), what came."""
         self._woken = False
+        self._acknowledged = 0
 
     @classmethod
     async def open(cls, cluster: Cluster, session: Session, in_flight: int) -> "DriverWriter":
@@ -66,6 +67,10 @@ class DriverWriter:
     @property
     def cluster(self) -> str:
         return self._cluster
+
+    @property
+    def acknowledged(self) -> int:
+        return self._acknowledged
 
     async def write(self, batches: Sequence[Batch]) -> list[Failure]:
         give_up = self._loop.time() + self._timeout
@@ -151,6 +156,7 @@ class DriverWriter:
         while self._answers:
             answer, sent, error = self._answers.popleft()
             self._window.release()
+            self._acknowledged += error is None
             if answer.done():  # its chunk was abandoned
                 continue
             if error is None:

@@ -18,6 +18,11 @@ class EventWriter(Protocol):
     @property
     def cluster(self) -> str: ...
 
+    @property
+    def acknowledged(self) -> int:
+        """Batches so far; it grows while a `write` is under way. A connection that is lost may take its share with it."""
+        ...
+
     async def write(self, batches: Sequence[Batch]) -> Sequence[Failure]:
         """Try each batch once; those that failed come back, each once, with why.
 

@@ -42,6 +42,7 @@ class Cluster:
         self.error: StoreError | None = None
         self.stored: list[str] = []
         self.tried = 0
+        self.acknowledged = 0
         self.closed = False
 
     async def write(self, batches: Sequence[Batch]) -> list[Failure]:
@@ -50,6 +51,7 @@ class Cluster:
         if self.error is not None:
             return [Failure(each, self.error) for each in batches]
         self.stored += [uid_of(row) for each in batches for row in each]
+        self.acknowledged += len(batches)
         return []
 
     async def close(self) -> None:
@@ -96,6 +98,21 @@ async def test_writes_that_wait_are_let_go_when_the_circuit_opens_and_later_ones
         await setting.outlet.store([batch("c")])
     assert setting.cluster.tried == 2
     assert setting.outlet.idle
+
+
+@on_event_loop
+async def test_acknowledgements_within_a_write_are_signs_of_life_and_not_for_ever() -> None:
+    setting = await Setting().connected()
+    setting.cluster.answering.clear()
+    waiting = asyncio.create_task(setting.outlet.store([batch(uid) for uid in "abc"]))
+    await eventually(lambda: setting.cluster.tried == 1, "the write")
+    for second in range(1, 10):
+        setting.cluster.acknowledged += 1
+        setting.at(second)
+        assert setting.is_in(State.CLOSED)
+    setting.at(10.0)
+    with pytest.raises(CircuitOpenError, match="a write has waited for 10 s"):
+        await waiting
 
 
 @on_event_loop

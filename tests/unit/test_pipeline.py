@@ -34,6 +34,7 @@ class StoredInMemory:
         self.batches: list[Batch] = []
         self.error: PermanentStoreError | None = None
         self.seconds = 0.0
+        self.acknowledged = 0
 
     async def write(self, batches: Sequence[Batch]) -> list[Failure]:
         await asyncio.sleep(self.seconds)

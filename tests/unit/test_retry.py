@@ -23,6 +23,7 @@ class Cluster:
     """A writer that fails as it is told and remembers what it stored."""
 
     cluster = "es15"
+    acknowledged = 0
 
     def __init__(self, *failing: dict[str, StoreError]) -> None:
         self.failing = list(failing)

@@ -31,6 +31,7 @@ class InMemory:
         self.answering.set()
         self.writing = False
         self.closed = False
+        self.acknowledged = 0
 
     async def write(self, batches: Sequence[Batch]) -> list[Failure]:
         self.writing = True

@@ -66,6 +66,8 @@ class Lane(asyncio.Protocol):
         self.features = ProtocolFeatures()
         self._loop = asyncio.get_running_loop()
         self.born = self._loop.time()
+        self.acknowledged = 0
+        """Batches since then."""
         self.window = Window(float(min(limits.in_flight, MOST_IN_FLIGHT)))
         self._timeout = limits.timeout
         self._keeper = keeper
@@ -184,6 +186,7 @@ class Lane(asyncio.Protocol):
             self._free.append(stream)
         if acknowledged:
             self._seconds.observe(now - oldest)
+            self.acknowledged += acknowledged
             if self._queue:
                 self.window.grow(acknowledged)
         self.flush()

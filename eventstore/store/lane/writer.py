@@ -65,6 +65,10 @@ class LaneWriter:
         return self._cluster.name
 
     @property
+    def acknowledged(self) -> int:
+        return sum(lane.acknowledged for lane in self.lanes)
+
+    @property
     def lanes(self) -> list[Lane]:
         return [lane for node in self._nodes.values() for lane in node.lanes]
 
