@@ -6,12 +6,12 @@ READY := $(VENV)/.installed
 BENCH_READY := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast check bench bench-check bench-record profile format lock clean
+.PHONY: help demo demo-down test test-fast check bench bench-check bench-record profile accelerate format lock clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-$(READY): deploy/requirements.lock pyproject.toml
+$(READY): deploy/requirements.lock pyproject.toml hatch_build.py eventstore/_accelerator.c
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "expected Python >= 3.11, got %d.%d: call make PYTHON=python3.12, say" % sys.version_info[:2])'
 	@echo "Installing the pinned packages into $(VENV) (about a minute the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -55,6 +55,9 @@ bench-record: $(BENCH_READY) ## make the last run's ratios those to compare with
 
 profile: $(BENCH_READY) ## where a worker's CPU goes, by stage of an event's journey
 	@$(BIN)/python -m tests.benchmarks profile
+
+accelerate: $(READY) ## build the optional hot loops in C anew (needs a C compiler and Python's headers)
+	@$(BIN)/python hatch_build.py
 
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .

@@ -75,7 +75,9 @@ class Admission:
         tenant = self._tenant(event)
         if isinstance(tenant, Rejected):
             return tenant
-        return check_schema(event, tenant) or self._row(event, tenant.tier, micros, origin)
+        return check_schema(event.event, bytes(event.properties), tenant) or self._row(
+            event, tenant.tier, micros, origin
+        )
 
     def _tenant(self, event: Event) -> Tenant | Rejected:
         tenant = self.registry.tenants.get(event.tenant)
@@ -107,10 +109,10 @@ class Admission:
         return Admitted(row, tier)
 
 
-def check_schema(event: Event, tenant: Tenant) -> Rejected | None:
-    if (schema := tenant.schemas.get(event.event)) is not None:
-        return schema.check(bytes(event.properties))
+def check_schema(event: str, properties: bytes, tenant: Tenant) -> Rejected | None:
+    if (schema := tenant.schemas.get(event)) is not None:
+        return schema.check(properties)
     if tenant.only_listed_events:
         listed = ", ".join(sorted(tenant.schemas)) or "none"
-        return Rejected(Reason.UNKNOWN_EVENT, f"tenant {tenant.name!r} accepts {listed}; got {event.event!r}")
+        return Rejected(Reason.UNKNOWN_EVENT, f"tenant {tenant.name!r} accepts {listed}; got {event!r}")
     return None

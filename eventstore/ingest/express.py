@@ -7,14 +7,15 @@ verdict on any record.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from eventstore.accelerator import ACCELERATOR, Accelerator
 from eventstore.events import Coordinates, Rejected
 from eventstore.events.cells import BUCKET, FRESH, INT, LATE, LATE_END, MOMENT, WRITE_TIME, Batch, encode, text
 from eventstore.events.decode import MAX_EVENT_BYTES, decode_event
@@ -32,7 +33,6 @@ MAX_SENDERS: Final = 50_000
 """Keys remembered, about 20 MB. Beyond that all are forgotten: the next record of each goes by the book once."""
 MAX_NAMES: Final = 10_000
 BRACE, BRACKET = b"{["
-NO_CONTEXT_CELL: Final = INT(2) + bytes(NO_CONTEXT)
 
 
 @dataclass(slots=True)
@@ -40,11 +40,13 @@ class Bucket:
     """A bucket of a tier, and the rows of the present chunk that fall into it."""
 
     cell: bytes
+    start_ms: int
+    end_ms: int
     groups: dict[bytes, Batch] = field(default_factory=dict)
     """By Kafka key: each is one partition of the table."""
 
 
-NOWHERE: Final = Bucket(b"")
+NOWHERE: Final = Bucket(b"", 0, 0)
 
 
 @dataclass(slots=True)
@@ -52,25 +54,25 @@ class Destination:
     """A tier and its buckets; the last one used is at hand, because times that arrive together are close together."""
 
     tier: Tier
-    retention_seconds: int
     buckets: dict[int, Bucket] = field(default_factory=dict)
     """By bid, of the present chunk."""
     bucket: Bucket = field(default_factory=lambda: NOWHERE)
-    start_ms: int = 0
-    end_ms: int = 0
 
     def turn_to(self, ts_ms: int) -> Bucket:
         """Have the bucket of this event time at hand."""
-        (found,) = self.tier.buckets.between(ts_ms, ts_ms + 1)
-        if found.bid not in self.buckets:
-            self.buckets[found.bid] = Bucket(BUCKET(4, found.bid, 8))
-        self.start_ms, self.end_ms, self.bucket = found.start_ms, found.end_ms, self.buckets[found.bid]
-        return self.bucket
+        for bucket in self.buckets.values():  # a handful: chunks rarely reach over more
+            if bucket.start_ms <= ts_ms < bucket.end_ms:
+                break
+        else:
+            (found,) = self.tier.buckets.between(ts_ms, ts_ms + 1)
+            bucket = self.buckets[found.bid] = Bucket(BUCKET(4, found.bid, 8), found.start_ms, found.end_ms)
+        self.bucket = bucket
+        return bucket
 
     def forget(self) -> None:
         """Start over, with no bucket at hand."""
         self.buckets = {}
-        self.bucket, self.start_ms, self.end_ms = NOWHERE, 0, 0
+        self.bucket = NOWHERE
 
 
 class Sender(msgspec.Struct, gc=False):
@@ -106,8 +108,11 @@ class Sorted:
 class Express:
     """Sorts chunks. Remembers senders and event names between them, as long as the registry stays the same."""
 
-    def __init__(self, rules: ClockRules, erasures: Erasures | None = None) -> None:
+    def __init__(
+        self, rules: ClockRules, erasures: Erasures | None = None, accelerator: Accelerator | None = ACCELERATOR
+    ) -> None:
         self._rules = rules
+        self._accelerator = accelerator
         self._erasures = Erasures() if erasures is None else erasures
         self._erasures.subscribe(self._forget)
         self._late_micros = ceil(rules.late_after_seconds) * MICROS
@@ -125,7 +130,7 @@ class Express:
         senders, names = self._senders, self._names
         late_from, latest = now_micros - self._late_micros, now_micros + self._future_micros
         # the hot loop: every line of it is paid for each record
-        for record, key, value in chunk.records():
+        for record, key, value in self._left(chunk, now_micros):
             sender = senders.get(key)
             if sender is None:
                 self._by_the_book(record, admission, found)
@@ -138,7 +143,7 @@ class Express:
                 stamp = event.timestamp
                 micros = stamp * 1_000 if type(stamp) is int else micros_of(stamp)  # type: ignore[arg-type]
                 properties = bytes(event.properties)
-                context = event.context
+                context = b"{}" if event.context is NO_CONTEXT else bytes(event.context)
                 proven = (
                     # as `uuid_bytes`: 16 bytes and 4 hyphens where they belong leave room for nothing else
                     len(eid) == EID_BYTES
@@ -154,8 +159,8 @@ class Express:
                         or properties.count(BRACE) + properties.count(BRACKET) <= MAX_DEPTH
                     )
                     and (properties.isascii() or properties.decode())
-                    and (context is NO_CONTEXT or check_object("context", bytes(context)) is None)
-                    and (not sender.has_rules or check_schema(event, sender.of) is None)
+                    and (event.context is NO_CONTEXT or check_object("context", context) is None)
+                    and (not sender.has_rules or check_schema(event.event, properties, sender.of) is None)
                 )
             except Exception:  # noqa: BLE001 — the book says what is wrong with the record, or raises it again
                 proven = False
@@ -166,20 +171,18 @@ class Express:
             if micros > late_from:
                 count, end = FRESH, WRITE_TIME(8, micros)
             else:
-                ttl = destination.retention_seconds - (now_micros - micros) // MICROS
+                ttl = destination.tier.retention_seconds - (now_micros - micros) // MICROS
                 if ttl <= 0:
                     found.expired[destination.tier.name] += 1
                     continue
                 count, end = LATE, LATE_END(8, micros, 4, ttl)
             ts_ms = micros // 1_000
-            if not destination.start_ms <= ts_ms < destination.end_ms:
-                destination.turn_to(ts_ms)
             bucket = destination.bucket
+            if not bucket.start_ms <= ts_ms < bucket.end_ms:
+                bucket = destination.turn_to(ts_ms)
             cells = b"".join((
                 count, sender.cells, bucket.cell, MOMENT(ts_ms, 16, eid, len(name)), name,
-                INT(len(properties)), properties,
-                NO_CONTEXT_CELL if context is NO_CONTEXT else object_cell(context),
-                end,
+                INT(len(properties)), properties, INT(len(context)), context, end,
             ))  # fmt: skip
             if (rows := bucket.groups.get(key)) is None:
                 bucket.groups[key] = [cells]
@@ -187,6 +190,16 @@ class Express:
                 rows.append(cells)
         self._collect(found)
         return found
+
+    def _left(self, chunk: Chunk, now_micros: int) -> Iterable[tuple[Record, Any, Any]]:
+        """The records that the accelerator, if there is one, has not taken; each with its key and its value."""
+        if self._accelerator is None:
+            return chunk.records()
+        records, keys, values = chunk.messages, chunk.keys(), chunk.values()
+        clock = (now_micros, now_micros - self._late_micros, now_micros + self._future_micros)
+        limits = (MAX_EVENT_BYTES, MAX_DEPTH)
+        left = self._accelerator.take_plain(keys, values, self._senders, self._names, check_schema, clock, limits)
+        return ((records[n], keys[n], values[n]) for n in left)
 
     def _forget(self, key: bytes) -> None:
         """The sender's next record goes by the book: its floor may have changed."""
@@ -216,7 +229,7 @@ class Express:
         sender = self._senders.get(key)
         if sender is None:
             tier = tenant.tier
-            destination = self._destinations.setdefault(tier.name, Destination(tier, tier.retention_seconds))
+            destination = self._destinations.setdefault(tier.name, Destination(tier))
             has_rules = bool(tenant.schemas) or tenant.only_listed_events
             floor = self._erasures.floor(key)
             cells = text(row.uid) + text(row.tenant)
@@ -251,8 +264,3 @@ def admitted_to(cluster: str, chunk: Chunk, admission: Admission) -> Iterator[Re
 def first_place(record: Record) -> Coordinates:
     """Where the record first stood: a replayed dead letter carries it, so that its identity does not change."""
     return origin(record.headers()) or Coordinates(record.topic(), record.partition(), record.offset())
-
-
-def object_cell(raw: msgspec.Raw) -> bytes:
-    encoded = bytes(raw)
-    return INT(len(encoded)) + encoded

@@ -52,9 +52,17 @@ class Chunk:
         offset: int = self.messages[-1].offset()
         return offset
 
+    def keys(self) -> list[Any]:
+        """Each record's key: bytes or None."""
+        return list(map(Record.key, self.messages))
+
+    def values(self) -> list[Any]:
+        """Each record's value: bytes or None."""
+        return list(map(Record.value, self.messages))
+
     def records(self) -> Iterator[tuple[Record, Any, Any]]:
-        """Each record with its key and its value, both bytes or None."""
-        return zip(self.messages, map(Record.key, self.messages), map(Record.value, self.messages), strict=True)
+        """Each record with its key and its value."""
+        return zip(self.messages, self.keys(), self.values(), strict=True)
 
     def claim(self) -> bool:
         """Start working on it; False if it was dropped and must be left alone."""

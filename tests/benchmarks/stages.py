@@ -26,6 +26,8 @@ class Stage(StrEnum):
     ROUTE = "route"
     ENCODE = "encode"
     GROUP = "group"
+    SORT = "decode to group, accelerated"
+    """The five before in one, of the records that the accelerator takes; without it there is none."""
     FRAME = "frame"
     SEND = "send"
     ACKNOWLEDGE = "acknowledge"
@@ -60,7 +62,9 @@ RULES: Sequence[Rule] = (
     *_all("eventstore/ingest/meter.py", Stage.HAND_OVER, "begin", "end"),
     *_all("workers/ingest.py", Stage.HAND_OVER, "agent", "ingest"),
     *_all("eventstore/events/decode.py", Stage.DECODE, "decode"),
-    Rule(EXPRESS, "sort", Stage.FETCH, "chunk.records()"),
+    Rule(EXPRESS, "sort", Stage.FETCH, "self._left("),
+    Rule(EXPRESS, "_left", Stage.FETCH, "chunk.keys()"),
+    Rule(EXPRESS, "_left", Stage.SORT),
     Rule(EXPRESS, "sort", Stage.DECODE, "decode_event("),
     Rule(EXPRESS, "sort", Stage.ENCODE, "names[event.event]"),
     Rule(EXPRESS, "sort", Stage.ENCODE, "message_id"),
@@ -76,12 +80,10 @@ RULES: Sequence[Rule] = (
     Rule(EXPRESS, "sort", Stage.ENCODE, 'b"".join('),
     Rule(EXPRESS, "sort", Stage.ENCODE, "sender.cells"),
     Rule(EXPRESS, "sort", Stage.ENCODE, "INT(len(properties))"),
-    Rule(EXPRESS, "sort", Stage.ENCODE, "NO_CONTEXT_CELL"),
     Rule(EXPRESS, "sort", Stage.GROUP, "bucket.groups"),
     Rule(EXPRESS, "sort", Stage.GROUP, "rows.append("),
     Rule(EXPRESS, "sort", Stage.ROUTE),
     *_all(EXPRESS, Stage.ROUTE, "turn_to", "_by_the_book", "_remember", "_follow"),
-    *_all(EXPRESS, Stage.ENCODE, "object_cell"),
     *_all(EXPRESS, Stage.GROUP, "_collect", "forget"),
     *_all("eventstore/ingest/admission.py", Stage.VALIDATE, "verdict", "check_schema"),
     *_all("eventstore/events/validate.py", Stage.VALIDATE, "check_limits", "check_key", "event_micros", "micros_of"),
@@ -92,16 +94,16 @@ RULES: Sequence[Rule] = (
     *_all("eventstore/tenancy/buckets.py", Stage.ROUTE, "between", "bid"),
     *_all("eventstore/ingest/grouping.py", Stage.GROUP, "cut", "_pieces"),
     *_all("eventstore/ingest/retry.py", Stage.HAND_OVER, "write_until_stored"),
-    *_all("eventstore/store/lane/frames.py", Stage.FRAME, "write"),
-    *_all("eventstore/store/lane/frames.py", Stage.ACKNOWLEDGE, "split"),
+    *_all("eventstore/store/lane/frames.py", Stage.FRAME, "write", "wire"),
+    *_all("eventstore/store/lane/frames.py", Stage.ACKNOWLEDGE, "split", "acknowledged"),
     *_all("eventstore/store/lane/writer.py", Stage.SEND, "write"),
     *_all("eventstore/store/lane/router.py", Stage.SEND, "pick", "replicas", "_places"),
-    *_all("eventstore/store/lane/ticket.py", Stage.ACKNOWLEDGE, "settle"),
+    *_all("eventstore/store/lane/ticket.py", Stage.ACKNOWLEDGE, "end"),
     *_all("eventstore/store/lane/window.py", Stage.ACKNOWLEDGE, "grow"),
     Rule(LANE, "flush", Stage.SEND, "_transport.write("),
     Rule(LANE, "flush", Stage.FRAME),
     *_all(LANE, Stage.SEND, "send"),
-    *_all(LANE, Stage.ACKNOWLEDGE, "data_received", "_take"),
+    *_all(LANE, Stage.ACKNOWLEDGE, "data_received", "_take", "_acknowledge"),
 )  # fmt: skip
 
 _BY_FUNCTION: Mapping[tuple[str, str], list[Rule]] = {

@@ -9,6 +9,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventstore.accelerator import ACCELERATOR, Accelerator
 from eventstore.events import compile_schema
 from eventstore.events.cells import encode, is_late, values
 from eventstore.events.erasure import Erasures
@@ -22,6 +23,8 @@ from tests.verdicts import NOW_MICROS, RULES, assert_the_same
 
 pytestmark = pytest.mark.properties
 
+WAYS = [None] if ACCELERATOR is None else [None, ACCELERATOR]
+"""Without the accelerator, and with it where it is built."""
 T30 = tier("t30", buckets=history([(0, 10 * DAY_MS), (NOW_MS - 5 * DAY_MS, DAY_MS // 2)]))
 T15 = tier("t15", days=15, width_days=5, on=cluster("c15"))
 NUMBERS = compile_schema({"type": "object", "properties": {"n": {"type": "integer"}}})
@@ -112,40 +115,44 @@ def erased_pasts(draw: st.DrawFn) -> tuple[bytes, int | None]:
     return key, draw(st.one_of(st.none(), ages.map(lambda age: (NOW_MS - age) * 1000 + 1), st.just(NOW_MICROS)))
 
 
+@pytest.mark.parametrize("accelerator", WAYS)
 @given(st.lists(messages(), min_size=1, max_size=4))
-def test_both_ways_come_to_the_same_verdicts(chunks: list[list[Message]]) -> None:
-    express = Express(RULES)
+def test_both_ways_come_to_the_same_verdicts(accelerator: Accelerator | None, chunks: list[list[Message]]) -> None:
+    express = Express(RULES, accelerator=accelerator)
     for chunk in chunks:
         assert_the_same(express, chunk, REGISTRY)
         assert_the_same(express, chunk, REGISTRY)  # once more, with every sender known
 
 
+@pytest.mark.parametrize("accelerator", WAYS)
 @given(messages())
-def test_a_new_registry_is_followed_at_once(chunk: list[Message]) -> None:
-    express = Express(RULES)
+def test_a_new_registry_is_followed_at_once(accelerator: Accelerator | None, chunk: list[Message]) -> None:
+    express = Express(RULES, accelerator=accelerator)
     assert_the_same(express, chunk, REGISTRY)
     moved = registry(Tenant("shop", T15), Tenant("forum", T30, enabled=False))
     assert_the_same(express, chunk, moved)
     assert_the_same(express, chunk, REGISTRY)
 
 
+@pytest.mark.parametrize("accelerator", WAYS)
 @given(messages(), st.lists(erased_pasts(), min_size=1, max_size=4))
 def test_an_erasure_is_heeded_from_the_next_chunk_on(
-    chunk: list[Message], pasts: list[tuple[bytes, int | None]]
+    accelerator: Accelerator | None, chunk: list[Message], pasts: list[tuple[bytes, int | None]]
 ) -> None:
     erasures = Erasures()
-    express = Express(RULES, erasures)
+    express = Express(RULES, erasures, accelerator)
     assert_the_same(express, chunk, REGISTRY, erasures)
     for key, to_micros in pasts:
         erasures.hear(key, to_micros)
         assert_the_same(express, chunk, REGISTRY, erasures)  # with senders remembered that are erased now
-    fresh = Express(RULES, erasures)
+    fresh = Express(RULES, erasures, accelerator)
     assert_the_same(fresh, chunk, REGISTRY, erasures)
 
 
-def test_known_senders_do_take_the_express_way() -> None:
+@pytest.mark.parametrize("accelerator", WAYS)
+def test_known_senders_do_take_the_express_way(accelerator: Accelerator | None) -> None:
     """Else everything above would only compare the book with itself."""
-    express = Express(RULES)
+    express = Express(RULES, accelerator=accelerator)
     good = json.dumps({"tenant": "shop", "uid": "u1", "event": "seen", "timestamp": NOW_MS,
                        "message_id": "9b2f8d2e-4c1a-4f7e-8a35-0d1c2b3a4f5e"}).encode()  # fmt: skip
     chunk = [

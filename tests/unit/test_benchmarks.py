@@ -36,7 +36,7 @@ def test_a_sample_counts_for_its_innermost_frame_of_ours() -> None:
 
 def test_the_lines_of_one_function_count_for_different_stages() -> None:
     path = REPOSITORY / "eventstore/store/lane/lane.py"
-    number = next(n for n, line in enumerate(path.read_text().splitlines(), 1) if "self._transport.write(b" in line)
+    number = next(n for n, line in enumerate(path.read_text().splitlines(), 1) if "self._transport.write(data)" in line)
     assert stage_of([f"flush ({path}:{number})"]) is Stage.SEND
     assert stage_of([f"flush ({path}:{number - 1})"]) is Stage.FRAME
 

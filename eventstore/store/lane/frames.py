@@ -65,6 +65,8 @@ class Prepared(NamedTuple):
     execute_late: bytes
     batch_fresh: bytes
     batch_late: bytes
+    batch_tail: bytes = _BATCH_TAIL
+    """What stands behind the last row."""
 
     @classmethod
     def of(cls, fresh: bytes, late: bytes) -> "Prepared":
@@ -80,8 +82,32 @@ def write(prepared: Prepared, batch: Batch) -> tuple[int, list[bytes]]:
     parts = [_UNLOGGED, SHORT(len(batch))]
     for cells in batch:
         parts += (prepared.batch_late if is_late(cells) else prepared.batch_fresh, cells)
-    parts.append(_BATCH_TAIL)
+    parts.append(prepared.batch_tail)
     return Opcode.BATCH, parts
+
+
+def wire(prepared: Prepared, batches: list[Batch], streams: list[int]) -> bytes:
+    """The frames of batches, each under its stream, one behind the other."""
+    found: list[bytes] = []
+    for batch, stream in zip(batches, streams, strict=True):
+        opcode, body = write(prepared, batch)
+        found.append(HEADER.pack(VERSION, 0, stream, opcode, sum(map(len, body))))
+        found += body
+    return b"".join(found)
+
+
+def acknowledged(buffer: bytes) -> tuple[list[int], int]:
+    """The streams of the plain results that a buffer begins with, and where they end; `split` reads on there."""
+    streams = []
+    offset, end = 0, len(buffer)
+    while end - offset >= HEADER.size:
+        version, flags, stream, opcode, length = HEADER.unpack_from(buffer, offset)
+        past = offset + HEADER.size + length
+        if version != ANSWERS or flags or opcode != Opcode.RESULT or length < 0 or past > end:
+            break
+        streams.append(stream)
+        offset = past
+    return streams, offset
 
 
 def frame(stream: int, opcode: int, body: bytes) -> bytes:

@@ -9,11 +9,12 @@ from cassandra.connection import ProtocolError
 from cassandra.protocol_features import ProtocolFeatures
 
 from eventstore import metrics
+from eventstore.accelerator import ACCELERATOR
 from eventstore.errors import StoreError, TransientStoreError
 from eventstore.events.cells import Batch
 from eventstore.store.failures import store_error
 from eventstore.store.lane import frames
-from eventstore.store.lane.frames import HEADER, VERSION, Answer, Opcode, Prepared
+from eventstore.store.lane.frames import Answer, Opcode, Prepared
 from eventstore.store.lane.ticket import Ticket
 from eventstore.store.lane.window import Window
 
@@ -25,6 +26,10 @@ MOST_ABANDONED: Final = STREAMS // 4
 
 WORTH_A_CALL: Final = 1 / 8
 """Of the window: batches that wait go out together, while the node still has most of a window to work on."""
+
+_wire, _acknowledged = (
+    (ACCELERATOR.wire, ACCELERATOR.acknowledged) if ACCELERATOR else (frames.wire, frames.acknowledged)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +125,15 @@ class Lane(asyncio.Protocol):
         self._turn += 1
         if not self._sent:
             self._heard_at = now  # silence counts from here
-        parts: list[bytes] = []
-        for _ in range(room):
-            ticket, batch = self._queue[0]
-            opcode, body = frames.write(self._prepared, batch)
-            length = sum(map(len, body))
-            stream = self._free.pop()
+        streams = self._free[-room:]
+        del self._free[-room:]
+        batches = []
+        for stream in streams:
+            ticket, batch = self._queue.popleft()
             self._sent[stream] = (ticket, batch, now, self._turn)
-            self._queue.popleft()
-            parts.append(HEADER.pack(VERSION, 0, stream, opcode, length))
-            parts += body
-        self._transport.write(b"".join(parts))
+            batches.append(batch)
+        data = _wire(self._prepared, batches, streams)
+        self._transport.write(data)
 
     async def ask(self, opcode: Opcode, body: bytes) -> Answer:
         """Send a control request and wait for its answer.
@@ -157,39 +160,54 @@ class Lane(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            answers, self._rest = frames.split(self._rest + data if self._rest else data)
-            self._take(answers)
+            buffer = self._rest + data if self._rest else data
+            # the answer to a control request is a result like any other, but for what it says
+            streams, offset = ([], 0) if self._requests else _acknowledged(buffer)
+            answers, self._rest = frames.split(buffer[offset:] if offset else buffer)
+            self._take(streams, answers)
         except ProtocolError as garbled:
             self.close(TransientStoreError(f"cluster {self.cluster}: {self.node}: {garbled}"))
         except Exception as bug:  # noqa: BLE001 — an event loop would only log it
             self._crash(bug)
 
-    def _take(self, answers: list[Answer]) -> None:
+    def _take(self, streams: list[int], answers: list[Answer]) -> None:
+        """What a read has brought: the streams of plain acknowledgements, and whatever came behind them."""
         now = self._heard_at = self._loop.time()
-        acknowledged = 0
-        oldest = now
+        self._acknowledge(streams, now)
         for answer in answers:
-            stream = answer.stream
-            sent = self._sent.get(stream)
-            if sent is None:
+            if (sent := self._sent.get(answer.stream)) is None:
                 self._other(answer)
-                continue
-            if answer.opcode == Opcode.RESULT:
-                acknowledged += 1
-                oldest = min(oldest, sent[2])
+            elif answer.opcode == Opcode.RESULT:
                 if answer.flags:
                     self._look_at_payload(answer)
-                sent[0].settle()
+                self._acknowledge([answer.stream], now)
             else:
                 self._failed(answer, sent, now)
-            del self._sent[stream]
-            self._free.append(stream)
+                del self._sent[answer.stream]
+                self._free.append(answer.stream)
+        self.flush()
+
+    def _acknowledge(self, streams: list[int], now: float) -> None:
+        take, free = self._sent.pop, self._free.append
+        acknowledged = 0
+        oldest = now
+        for stream in streams:
+            if (sent := take(stream, None)) is None:
+                self._late(stream)
+                continue
+            ticket, _, sent_at, _ = sent
+            free(stream)
+            acknowledged += 1
+            if sent_at < oldest:  # noqa: PLR1730 — a call less for each batch
+                oldest = sent_at
+            ticket.left -= 1
+            if not ticket.left:
+                ticket.end()
         if acknowledged:
             self._seconds.observe(now - oldest)
             self.acknowledged += acknowledged
             if self._queue:
                 self.window.grow(acknowledged)
-        self.flush()
 
     def _other(self, answer: Answer) -> None:
         """The answer to a control request, or one that comes after its deadline; servers' events have no stream."""
@@ -197,9 +215,14 @@ class Lane(asyncio.Protocol):
             self._free.append(answer.stream)
             if not request.done():
                 request.set_result(answer)
-        elif answer.stream in self._abandoned:
-            self._abandoned.discard(answer.stream)
-            self._free.append(answer.stream)
+        else:
+            self._late(answer.stream)
+
+    def _late(self, stream: int) -> None:
+        """An answer after its deadline: its stream can be used again."""
+        if stream in self._abandoned:
+            self._abandoned.discard(stream)
+            self._free.append(stream)
 
     def _look_at_payload(self, answer: Answer) -> None:
         if tablet := frames.content(answer).payload.get("tablets-routing-v1"):
@@ -278,8 +301,12 @@ class Lane(asyncio.Protocol):
             ticket.fail(batch, error)
         self._keeper.lost(self, error)
 
-    def _crash(self, bug: Exception) -> None:
+    def crash_tickets(self, bug: Exception) -> None:
+        """End every call that has a batch here with a fault of ours."""
         for ticket in [sent[0] for sent in self._sent.values()] + [ticket for ticket, _ in self._queue]:
             ticket.crash(bug)
+
+    def _crash(self, bug: Exception) -> None:
+        self.crash_tickets(bug)
         self._keeper.crashed(bug)
         self.close(self._transient(f"closed by an unexpected {type(bug).__name__}"))

@@ -18,14 +18,17 @@ class Ticket:
     done: asyncio.Future[None]
     failures: list[Failure] = field(default_factory=list)
 
-    def settle(self) -> None:
-        self.left -= 1
-        if not self.left and not self.done.done():  # done: the caller was cancelled
-            self.done.set_result(None)
-
     def fail(self, batch: Batch, error: StoreError) -> None:
+        """One batch less is on its way: it failed."""
         self.failures.append(Failure(batch, error))
-        self.settle()
+        self.left -= 1
+        if not self.left:
+            self.end()
+
+    def end(self) -> None:
+        """None is left."""
+        if not self.done.done():  # done: the caller was cancelled
+            self.done.set_result(None)
 
     def crash(self, bug: Exception) -> None:
         """End the call with what nobody expected: better no answer about its batches than a wrong one."""

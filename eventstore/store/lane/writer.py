@@ -160,5 +160,7 @@ class LaneWriter:
             self._crashed(bug)
 
     def _crashed(self, bug: Exception) -> None:
-        """Nothing is written any more: the next call raises it, and the worker ends."""
+        """Nothing is written any more: calls that wait and calls to come raise it, and the worker ends."""
         self._bug = bug
+        for lane in self.lanes:
+            lane.crash_tickets(bug)
