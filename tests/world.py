@@ -20,6 +20,7 @@ from eventstore.registry import load_registry
 from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
 from eventstore.stream.admin import TopicAdmin
+from eventstore.stream.backlogs import Backlogs
 from eventstore.stream.dead_letter import DeadLetter
 from eventstore.stream.dead_letter_log import DeadLetterLog
 from eventstore.stream.lag import GroupLag, Standing
@@ -88,9 +89,19 @@ class World:
         with GroupLag(self.settings.kafka, self.settings.worker.group, self.settings.topics.events) as group:
             return group.read()
 
-    def wait_until_caught_up(self) -> None:
+    def diverted(self) -> dict[str, int]:
+        """How many records wait in the retry topics, by cluster."""
+        return Backlogs(self.settings.kafka, self.settings.topics, self.settings.worker.group).read()
+
+    def wait_until_committed(self) -> None:
+        """Every record is stored, or expired, rejected or diverted."""
         with GroupLag(self.settings.kafka, self.settings.worker.group, self.settings.topics.events) as group:
             until(lambda: group.read().lag == 0, "the workers to catch up", 120)
+
+    def wait_until_caught_up(self) -> None:
+        """The same, and what was diverted is home."""
+        self.wait_until_committed()
+        until(lambda: not any(self.diverted().values()), "the drains to catch up", 120)
 
     def census(self) -> Census:
         return take_census(self.settings, load_registry(self.registry))

@@ -28,7 +28,7 @@ from eventstore.tenancy import Cluster, Registry, Tier
 from tests.builders import NOW_MS, batch, cluster, row, tier, uid_of
 from tests.loops import on_event_loop
 from tests.stacks import RunningStack
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 pytestmark = pytest.mark.contract
 
@@ -180,6 +180,22 @@ async def test_many_partitions_go_at_once_through_a_small_window(kind: str, tabl
     assert [list(failures) for failures in answers] == [[], [], []]
     stored = table.run("SELECT uid FROM events")
     assert sum(found.uid.startswith(f"many {kind}") for found in stored) == 900
+
+
+@on_event_loop
+async def test_acknowledgements_are_counted_while_a_write_is_under_way_and_a_caller_may_leave_it(
+    kind: str, table: Table
+) -> None:
+    async with opened(kind, table.cluster, in_flight=2) as writer:
+        leaving = asyncio.create_task(writer.write(some_batches("left", 300)))
+        await eventually(lambda: writer.acknowledged > 0, "the first acknowledgement")
+        assert not leaving.done()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        before = writer.acknowledged
+        assert list(await writer.write(some_batches("stayed", 20))) == []
+        assert writer.acknowledged - before >= 20
 
 
 @on_event_loop
