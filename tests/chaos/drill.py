@@ -93,13 +93,15 @@ class Drill:
         finally:
             background.join()
 
-    def eventstore(self, *arguments: str) -> Any:
-        """Run a command as an operator would; gives what it prints as JSON, if it does."""
+    def eventstore(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> Any:
+        """Run a command as an operator would; gives the last line that it prints as JSON, if it does."""
         done = subprocess.run(
             [sys.executable, "-m", "eventstore", *arguments], env=self.world.environment, cwd=self.world.folder,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"eventstore {' '.join(arguments)}: {done.returncode}: {done.stdout}{done.stderr}"
+        assert done.returncode in codes, (
+            f"eventstore {' '.join(arguments)}: {done.returncode}: {done.stdout}{done.stderr}"
+        )
         return json.loads(done.stdout.splitlines()[-1]) if "--json" in arguments else None
 
     def lose_the_cluster(self) -> None:
@@ -148,14 +150,11 @@ class Drill:
                 took[step] = _seconds(work)
         self._expect_the_erased()
         took["bring diverted events home"] = _seconds(self._bring_home)
-        verified: dict[str, Any] = {}
-
-        def verify() -> None:
-            verified.update(self.eventstore("replay", "verify", "--from-earliest", "--to-latest", "--json"))
-
-        took["verify every event"] = _seconds(verify)
-        unverified = int(verified["missing"]) + int(verified["different"])
-        return Recovery(name, len(self.publisher.acknowledged), self.judge(), unverified, took)
+        begun = time.monotonic()
+        # 1 is its answer if anything is not as it must be
+        verified = self.eventstore("replay", "verify", "--from-earliest", "--to-latest", "--json", codes=(0, 1))
+        took["verify every event"] = time.monotonic() - begun
+        return Recovery(name, len(self.publisher.acknowledged), self.judge(), verified["wrong"], took)
 
     def _bring_home(self) -> None:
         self.eventstore("circuits", "auto", CLUSTER)
