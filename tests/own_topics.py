@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, TopicPartition
 
-from eventstore.config import Settings, load_settings
+from eventstore.config import KafkaSettings, Settings, load_settings
 from eventstore.stream.admin import TopicAdmin
 from eventstore.stream.topics import wanted_topics
 from tests.stacks import RunningStack
@@ -66,29 +66,34 @@ class OwnTopics:
 
     def records(self, topic: str) -> list[Published]:
         """Everything a topic holds, partition by partition in order."""
-        found: list[Published] = []
-        consumer = Consumer(self.kafka_config | {"group.id": "reader", "enable.auto.commit": False})
-        try:
-            partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-            consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-            total = self.admin().topics([topic])[topic].records
-
-            def complete() -> bool:
-                for message in consumer.consume(1_000, 0.1):
-                    assert message.error() is None, message.error()
-                    found.append(
-                        Published(message.partition(), message.key(), message.value(), message.headers() or [])
-                    )
-                return len(found) >= total
-
-            until(complete, f"{total} records of {topic}")
-        finally:
-            consumer.close()
-        return sorted(found, key=lambda record: record.partition)
+        return records_of(self.settings.kafka, topic)
 
     @property
     def kafka_config(self) -> dict[str, Any]:
         return {"bootstrap.servers": self.kafka["bootstrap_servers"]}
+
+
+def records_of(kafka: KafkaSettings, topic: str) -> list[Published]:
+    """Everything a topic holds, partition by partition in order."""
+    found: list[Published] = []
+    consumer = Consumer(
+        {"bootstrap.servers": kafka.bootstrap_servers, "group.id": "reader", "enable.auto.commit": False}
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        total = TopicAdmin(kafka).topics([topic])[topic].records
+
+        def complete() -> bool:
+            for message in consumer.consume(1_000, 0.1):
+                assert message.error() is None, message.error()
+                found.append(Published(message.partition(), message.key(), message.value(), message.headers() or []))
+            return len(found) >= total
+
+        until(complete, f"{total} records of {topic}")
+    finally:
+        consumer.close()
+    return sorted(found, key=lambda record: record.partition)
 
 
 @contextmanager

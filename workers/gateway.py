@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
 
@@ -21,13 +23,19 @@ from eventstore.gateway.collect import Collector
 from eventstore.gateway.cors import Cors
 from eventstore.gateway.routes import Route, Router
 from eventstore.gateway.service import SAFE, Gateway
+from eventstore.ingest.health import Check, Report, Stage
 from eventstore.registry import RegistryFile
 from eventstore.stream.dead_letters import DeadLetterProducer
 from eventstore.stream.publisher import Publisher
+from workers.status import Probes, StatusServer
 
 log = structlog.stdlib.get_logger(__name__)
 
 BACKLOG = 1_024
+BEAT_SECONDS = 0.5
+STALL_SECONDS = 10.0
+"""The loop may take so long for one turn before the process counts as dead."""
+STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000")
 
 
 class Part(StrEnum):
@@ -44,57 +52,117 @@ def main(settings: Settings, parts: Sequence[Part]) -> ExitCode:
         EventstoreError: what ended it.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, parts))
+        return runner.run(GatewayProcess(settings, parts).run())
 
 
-async def serve(settings: Settings, parts: Sequence[Part]) -> ExitCode:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        registry = RegistryFile(settings.registry)
-        doorkeeper = Doorkeeper(lambda: registry.current, monotonic)
-        routes = await _routes(settings, parts, doorkeeper, stack)
-        gateway = Gateway(
+@dataclass(slots=True)
+class GatewayProcess:
+    settings: Settings
+    parts: Sequence[Part]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stage: Stage = Stage.STARTING
+    turned_at: float = field(default_factory=monotonic)
+    """The event loop turned, last."""
+
+    async def run(self) -> ExitCode:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop.set)
+        async with AsyncExitStack() as stack:
+            if self.settings.gateway.metrics_port:
+                probes = Probes(live=self._live, ready=self._ready)
+                stack.enter_context(StatusServer(self.settings.gateway.metrics_port, probes, "gateway.metrics_port"))
+            registry = RegistryFile(self.settings.registry)
+            doorkeeper = Doorkeeper(lambda: registry.current, monotonic)
+            gateway = self._gateway(doorkeeper, await self._routes(doorkeeper, stack))
+            for work in (registry.watch(), self._beat()):
+                stack.callback(asyncio.create_task(work).cancel)
+            await self._serve(gateway)
+        log.info("gateway stopped")
+        return ExitCode.DONE
+
+    async def _routes(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> list[Route]:
+        routes: list[Route] = []
+        if Part.COLLECT in self.parts:
+            routes += (await self._collector(doorkeeper, stack)).routes()
+        return routes
+
+    async def _collector(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> Collector:
+        kafka, producer, topics = self.settings.kafka, self.settings.producer, self.settings.topics
+        return Collector(
+            doorkeeper,
+            await stack.enter_async_context(Publisher(kafka, producer, topics.events)),
+            await stack.enter_async_context(DeadLetterProducer(kafka, producer, topics.dead_letters)),
+            topics.events,
+            int(self.settings.worker.max_future * 1_000_000),
+            self.settings.gateway.request_bytes,
+        )
+
+    def _gateway(self, doorkeeper: Doorkeeper, routes: Sequence[Route]) -> Gateway:
+        settings = self.settings.gateway
+        return Gateway(
             Router(routes),
             doorkeeper,
-            Cors(frozenset(settings.gateway.cors_origins)),
-            settings.gateway.body_timeout,
-            settings.gateway.open_requests,
-            headers=SAFE if settings.gateway.tls_certificate is None else (*SAFE, _STRICT_TRANSPORT),
+            Cors(frozenset(settings.cors_origins)),
+            settings.body_timeout,
+            settings.open_requests,
+            headers=SAFE if settings.tls_certificate is None else (*SAFE, STRICT_TRANSPORT),
         )
-        watching = asyncio.create_task(registry.watch())
-        stack.callback(watching.cancel)
-        await _listen(settings.gateway, gateway, stop)
-    log.info("gateway stopped")
-    return ExitCode.DONE
+
+    async def _serve(self, gateway: Gateway) -> None:
+        settings = self.settings.gateway
+        _check_free(settings)
+        server = _server(settings, gateway)
+        serving = asyncio.create_task(server.serve())
+        stopping = asyncio.create_task(self.stop.wait())
+        self.stage = Stage.RUNNING
+        log.info(
+            "gateway serves",
+            version=__version__,
+            address=f"{settings.host}:{settings.port}",
+            parts=[part.value for part in self.parts],
+            tls=settings.tls_certificate is not None,
+            metrics_port=settings.metrics_port or None,
+        )
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        self.stage = Stage.STOPPING
+        if serving.done():
+            stopping.cancel()
+            serving.result()
+            raise RuntimeError("the HTTP server ended without being told to")
+        server.stop()  # type: ignore[no-untyped-call]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(gateway.idle(), settings.drain_timeout)
+        await serving
+
+    async def _beat(self) -> None:
+        while True:
+            self.turned_at = monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _live(self) -> Report:
+        age = monotonic() - self.turned_at
+        return Report((Check("loop", age <= STALL_SECONDS, f"turned {age:.1f} s ago; at most {STALL_SECONDS:g} s"),))
+
+    def _ready(self) -> Report:
+        stage = Check("stage", self.stage is Stage.RUNNING, self.stage.value)
+        return Report((stage, *self._live().checks))
 
 
-async def _routes(
-    settings: Settings, parts: Sequence[Part], doorkeeper: Doorkeeper, stack: AsyncExitStack
-) -> list[Route]:
-    routes: list[Route] = []
-    if Part.COLLECT in parts:
-        publisher = await stack.enter_async_context(
-            Publisher(settings.kafka, settings.producer, settings.topics.events)
-        )
-        dead_letters = await stack.enter_async_context(
-            DeadLetterProducer(settings.kafka, settings.producer, settings.topics.dead_letters)
-        )
-        collector = Collector(
-            doorkeeper,
-            publisher,
-            dead_letters,
-            settings.topics.events,
-            int(settings.worker.max_future * 1_000_000),
-            settings.gateway.request_bytes,
-        )
-        routes += collector.routes()
-    return routes
+def _check_free(settings: GatewaySettings) -> None:
+    """The server itself would only say that it ended."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"gateway.port: expected to listen on {settings.host}:{settings.port}: {error.strerror}; "
+                "set EVENTSTORE_GATEWAY__HOST and EVENTSTORE_GATEWAY__PORT to others"
+            ) from error
 
 
-async def _listen(settings: GatewaySettings, gateway: Gateway, stop: asyncio.Event) -> None:
-    server = Server(
+def _server(settings: GatewaySettings, gateway: Gateway) -> Server:
+    return Server(
         gateway,
         address=settings.host,
         port=settings.port,
@@ -107,18 +175,3 @@ async def _listen(settings: GatewaySettings, gateway: Gateway, stop: asyncio.Eve
         ssl_cert=settings.tls_certificate,
         ssl_key=settings.tls_key,
     )
-    serving = asyncio.create_task(server.serve())
-    stopping = asyncio.create_task(stop.wait())
-    log.info("gateway starting", version=__version__, address=f"{settings.host}:{settings.port}")
-    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        stopping.cancel()
-        serving.result()
-        raise ConfigurationError(f"gateway.port: expected to listen on {settings.host}:{settings.port}; is it taken?")
-    server.stop()  # type: ignore[no-untyped-call]
-    with suppress(TimeoutError):
-        await asyncio.wait_for(gateway.idle(), settings.drain_timeout)
-    await serving
-
-
-_STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000")

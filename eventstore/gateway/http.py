@@ -20,6 +20,8 @@ HTML: Final = ("content-type", "text/html; charset=utf-8")
 
 MAX_QUERY_BYTES: Final = 64 * 1024
 MAX_QUERY_FIELDS: Final = 1_000
+LINGER_BYTES: Final = 16 * 2**20
+"""Of a body that is too large: more than that is not worth a polite answer."""
 GZIP: Final = 16 + zlib.MAX_WBITS
 
 Header = tuple[str, str]
@@ -130,16 +132,21 @@ class Request:
         """
         packed = self._packed()
         length = self._length()
-        if length is not None and length > most:
-            raise self._too_large(most)
         try:
             async with asyncio.timeout(self.body_seconds):
-                received = await self.stream() if length is not None else await self._parts(most)
+                if length is None:
+                    received = await self._parts(most)
+                elif length <= most:
+                    received = await self.stream()
+                else:
+                    received = await self._let_pass()
         except TimeoutError:
             raise HttpError(408, f"expected the whole body within {self.body_seconds:g} s") from None
+        except HttpError:
+            raise
         except Exception as error:  # RSGI's own, when the sender goes away in the middle
             raise HttpError(400, "expected the whole body, the connection ended before") from error
-        if len(received) > most:
+        if (length or len(received)) > most:
             raise self._too_large(most)
         return unpacked(received, most) if packed else received
 
@@ -182,6 +189,15 @@ class Request:
             except Exception as error:
                 raise HttpError(400, "expected the whole body, the connection ended before") from error
             yield bytes(part)
+
+    async def _let_pass(self) -> bytes:
+        """Take in what a client sends before it looks at an answer: told too early, it would only see a broken connection."""
+        passed = 0
+        async for part in self.stream:
+            passed += len(part)
+            if passed > LINGER_BYTES:
+                break
+        return b""
 
     async def _parts(self, most: int) -> bytes:
         """A body whose length nobody has told."""
