@@ -12,6 +12,7 @@ from eventstore.cli.replay_options import with_range
 from eventstore.cli.replay_view import say
 from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError, ExitCode
+from eventstore.logs import setup_logging
 from eventstore.registry import load_registry, now_ms
 from eventstore.replay.planning import Request, survey
 from eventstore.replay.scope import scoped
@@ -47,6 +48,8 @@ def verify(
     - `eventstore replay verify --from-mark es30-20260901T030000Z --cluster es30 --repair --json`
     """
     settings = load_settings()
+    if repair:  # the writers log, and results alone go to standard output
+        setup_logging(settings.log)
     with err.status("looking at the range"):
         walk = _walk(settings, replay_id, request)
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from cassandra.cluster import Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.query import tuple_factory
 
@@ -47,7 +47,7 @@ class RowLookup:
     def __init__(self, cluster: Cluster, request_timeout: float) -> None:
         self._cluster = cluster.name
         self._session: Session = connect(cluster, request_timeout=request_timeout)
-        self._session.row_factory = tuple_factory
+        self._profile = self._session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=tuple_factory)
         try:
             with mapped(self._cluster):
                 self._read = self._session.prepare(statement("read_rows"))
@@ -59,8 +59,9 @@ class RowLookup:
         """Those of the rows that are there, by quorum."""
         with mapped(self._cluster):
             answers = execute_concurrent_with_args(
-                self._session, self._read, list(_questions(keys)), concurrency=CONCURRENT, raise_on_first_error=False
-            )
+                self._session, self._read, list(_questions(keys)), concurrency=CONCURRENT, raise_on_first_error=False,
+                execution_profile=self._profile,
+            )  # fmt: skip
         found: dict[RowKey, StoredRow] = {}
         for succeeded, answer in answers:
             if not succeeded:

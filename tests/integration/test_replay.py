@@ -1,22 +1,35 @@
 """Replays as an operator runs them, on real servers: nothing missing, nothing doubled, whatever ends them."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from eventstore.registry import now_ms
+from eventstore.cli.app import build
+from eventstore.errors import EventstoreError, RefusedError
+from eventstore.registry import load_registry, now_ms
+from eventstore.replay.plan import progress
+from eventstore.replay.state import Replay, Replays, Status
+from eventstore.store.session import close, connect
+from eventstore.stream.offsets import TopicOffsets
 from tests.builders import envelope
 from tests.stacks import RunningStack
+from tests.waiting import until
 from tests.world import World, own_world
 
 pytestmark = pytest.mark.integration
 
 COUNT = 4_000
+KILLS = 5
 
 
 def event(number: int, tenant: str = "shop", name: str = "product_viewed") -> tuple[bytes, bytes]:
@@ -31,27 +44,123 @@ def world(stack: RunningStack, tmp_path: Path) -> Iterator[World]:
         yield found
 
 
-def replay(world: World, *words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "eventstore", "replay", *words],
-        env=world.environment | {"COLUMNS": "200"} | environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+def replay(world: World, *words: str) -> Result:
+    return CliRunner(env=world.environment | {"COLUMNS": "200"}).invoke(build(), ["replay", *words])
 
 
-def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def told(world: World, *words: str, code: int = 0) -> list[dict[str, Any]]:
+    """The lines of JSON that a command prints."""
+    result = replay(world, *words, "--json")
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def refused(world: World, *words: str, how: type[EventstoreError] = RefusedError) -> str:
+    """The error of a call that must change nothing."""
+    before = stored_replays(world)
+    result = replay(world, *words, "--execute", "--json")
+    assert isinstance(result.exception, how), result.output + repr(result.exception)
+    assert stored_replays(world) == before
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
 
 
 def test_a_replay_stores_its_range_once_and_says_so(world: World) -> None:
-    world.publish([*(event(n) for n in range(COUNT)), *(event(n, "forum") for n in range(500)), (b"x", b"not an event")])
-    told = lines(replay(world, "run", "--from-earliest", "--to-latest", "--execute", "--json"))
-    assert told[0]["event"] == "started"
-    assert told[-1]["event"] == "done"
-    assert told[-1]["done"] == told[-1]["records"] == COUNT + 501
-    assert told[-1]["run"]["rejected"] == {"malformed": 1}
+    world.publish(
+        [*(event(n) for n in range(COUNT)), *(event(n, "forum") for n in range(500)), (b"x", b"not an event")]
+    )
+    said = told(world, "run", "--from-earliest", "--to-latest", "--execute")
+    assert said[0]["event"] == "started"
+    assert said[-1]["event"] == "done"
+    assert said[-1]["done"] == said[-1]["records"] == COUNT + 501
+    assert said[-1]["run"]["rejected"] == {"malformed": 1}
     assert world.census().rows == COUNT + 500
     assert world.census().foreign == 0
     assert world.dead_letters() == []
+    checked = told(world, "verify", said[0]["replay"])
+    assert checked[-1] == {
+        "event": "verified", "wrong": 0, "counts": {"records": COUNT + 501, "identical": COUNT + 500, "malformed": 1},
+    }  # fmt: skip
+
+
+def test_what_is_missing_or_stale_is_found_by_its_coordinates_and_repaired(world: World) -> None:
+    world.publish([*(event(n) for n in range(200)), *(event(n, "forum") for n in range(50))])
+    told(world, "run", "--from-earliest", "--to-latest", "--execute")
+    with session_on(world, "t30") as session:
+        (stale,) = session.execute("SELECT uid, tenant, bid, ts, eid, writetime(event) FROM events LIMIT 1")
+        session.execute("TRUNCATE events")
+        session.execute(
+            "INSERT INTO events (uid, tenant, bid, ts, eid, event, properties, context) "
+            "VALUES (%s, %s, %s, %s, %s, 'other', '{}', '{}') USING TIMESTAMP %s",
+            (*stale[:5], stale[5] - 1),
+        )
+    found = told(world, "verify", "--from-earliest", "--to-latest", code=1)
+    wrong = [line for line in found if line["event"] == "wrong"]
+    assert Counter(line["what"] for line in wrong) == {"missing": 199, "different": 1}
+    assert len({line["source"] for line in wrong}) == 200
+    assert {line["tenant"] for line in wrong} == {"shop"}
+    assert [line["eid"] for line in wrong if line["what"] == "different"] == [str(stale[4])]
+    assert found[-1]["counts"]["identical"] == 50
+
+    mending = subprocess.run(
+        command("verify", "--from-earliest", "--to-latest", "--repair", "--json"),
+        env=world.environment, capture_output=True, check=True,
+    )  # fmt: skip
+    mended = [json.loads(line) for line in mending.stdout.splitlines()]
+    assert mended[-1]["wrong"] == 0
+    assert mended[-1]["counts"]["repaired"] == 200
+    assert told(world, "verify", "--from-earliest", "--to-latest")[-1]["counts"]["identical"] == 250
+
+
+def test_a_replay_that_is_killed_five_times_goes_on_from_its_last_commit(world: World) -> None:
+    world.publish([event(n) for n in range(COUNT)])
+    running = start(world, "run", "--from-earliest", "--to-latest", "--rate", "1000", "--execute", "--json")
+    until(lambda: bool(stored_replays(world)), "the replay's plan")
+    (plan,) = (each.plan for each in stored_replays(world))
+    offsets = TopicOffsets(world.settings.kafka, plan.topic)
+
+    def done() -> int:
+        return progress(plan, offsets.committed(plan.group)).done
+
+    reached = 0
+    for kill in range(KILLS):
+        until(lambda: done() > reached, f"progress before kill {kill}")  # noqa: B023 — called at once
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        assert done() >= reached, "committed progress went backwards"
+        reached = done()
+        assert reached < plan.records, f"kill {kill} came after the end"
+        running = start(world, "resume", plan.id, "--json")
+    assert running.wait(120) == 0, world.log.read_text()
+    assert [each.status for each in stored_replays(world)] == [Status.DONE]
+    assert told(world, "verify", plan.id)[-1]["counts"]["identical"] == COUNT
+    assert world.census().rows == COUNT
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "eventstore", "replay", *words]
+
+
+def start(world: World, *words: str) -> "subprocess.Popen[bytes]":
+    """A replay in a process group of its own: killing that is what a dying host does."""
+    with world.log.open("ab") as log:
+        process = subprocess.Popen(
+            command(*words),
+            env=world.environment | {"EVENTSTORE_WORKER__COMMIT_INTERVAL": "0.2"},
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    world.workers.append(process)
+    return process
+
+
+def stored_replays(world: World) -> list[Replay]:
+    return Replays(world.settings.kafka, world.settings.topics.replays).all()
+
+
+@contextmanager
+def session_on(world: World, tier: str) -> Iterator[Any]:
+    session = connect(load_registry(world.registry).tiers[tier].cluster, request_timeout=60)
+    try:
+        yield session
+    finally:
+        close(session)
