@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.chaos.field import LONG_EVENTS, TENANTS, Field, Terms
-from tests.chaos.scenarios import kafka, process, store
+from tests.chaos.scenarios import inputs, kafka, network, operations, process, store, tenancy
 
 SHORT_EVENTS: Final = 8_000
 SHORT_SECONDS: Final = 15.0
@@ -41,4 +41,14 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "two-of-three": Scenario(row="Store", run=store.two_of_three),
     "frozen-nodes": Scenario(row="Store", run=store.frozen_nodes),
     "tier-away": Scenario(row="Store", run=store.tier_away, watched="c3n", seconds=90),
+    "network-store": Scenario(row="Network", run=network.between_worker_and_store, watched="c3n", seconds=100),
+    "network-kafka": Scenario(row="Network", run=network.between_worker_and_kafka, seconds=100),
+    "bad-input": Scenario(row="Input", run=inputs.all_kinds),
+    "all-invalid": Scenario(row="Input", run=inputs.nothing_but_bad),
+    "loud-tenant": Scenario(row="Tenancy", run=tenancy.loud_tenant),
+    "registry": Scenario(row="Tenancy", run=tenancy.registry_edits),
+    "backlog": Scenario(row="Operations", run=operations.backlog),
+    "open-circuit": Scenario(row="Operations", run=operations.open_circuit, watched="c3n", seconds=90),
+    "replay": Scenario(row="Operations", run=operations.truncated_and_replayed, watched="c3n", seconds=90),
+    "range-gone": Scenario(row="Operations", run=operations.range_gone),
 }

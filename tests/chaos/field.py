@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Final, NamedTuple
 
 import yaml
@@ -41,6 +42,7 @@ MARKERS: Final = {"c1n": "clock", "c3n": "watch"}
 TENANTS: Final = {
     **{name: {"tier": "t30"} for name in (*RING_TENANTS, MARKERS["c3n"])},
     **{name: {"tier": "t15"} for name in (*SINGLE_TENANTS, MARKERS["c1n"])},
+    "closed": {"tier": "t15", "enabled": False},
 }
 EVERYBODY: Final = tuple((name, 1.0) for name in (*RING_TENANTS, *SINGLE_TENANTS))
 WORKER: Final = {
@@ -83,6 +85,7 @@ class Field:
     healed_at: float | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     """What a scenario wants told beside the rest."""
+    settled: bool = False
     homes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Where tenants' rows may be, if not only where the registry says."""
 
@@ -138,6 +141,10 @@ class Field:
     def workers(self) -> list["subprocess.Popen[bytes]"]:
         """Those that run."""
         return [worker for worker in self.world.workers if worker.poll() is None]
+
+    def wait_for_log(self, event: str, count: int = 1) -> None:
+        """Until workers have logged an event so often."""
+        self.wait(lambda: len(self.world.log_lines(event)) >= count, f"{event!r} x{count}")
 
     def kill_worker(self, worker: "subprocess.Popen[bytes] | None" = None) -> None:
         """SIGKILL, the oldest unless one is named."""
@@ -204,6 +211,10 @@ class Field:
         topic = retry_topic(self.world.settings.topics, cluster)
         return sum(self.topics.ends([topic]).values())
 
+    def dead_letters(self) -> int:
+        """How many records the dead-letter topic has."""
+        return sum(self.topics.ends([self.world.settings.topics.dead_letters]).values())
+
     def wait_for_replicas(self, cluster: str) -> None:
         """Until every node of a cluster sees all others: only then may the next one die."""
         session = connect(self.registry.clusters[cluster])
@@ -238,7 +249,9 @@ class Field:
         return [tier.cluster for tier in self.registry.tiers.values()]
 
     def settle(self) -> None:
-        """Until everything published is done with; then the workers stop."""
+        """Until everything published is done with; then the workers stop. The second time: nothing is left to do."""
+        if self.settled:
+            return
         self.publisher.finish(self.events)
         self.freshness.quiet()
         assert self.workers, f"every worker has ended; see {self.world.log}"
@@ -246,6 +259,7 @@ class Field:
         self.wait(lambda: self.freshness.waiting == 0, "the last marker", SETTLE_SECONDS)
         self.publisher.flush()
         self.stop_workers()
+        self.settled = True
 
     def evidence(self) -> Evidence:
         topics = self.world.settings.topics
@@ -271,6 +285,13 @@ class Field:
         since = self.healed_at
         caught_up = (s.at for s in self.samples if s.at >= since and s.lag is not None and s.lag <= self.rate)
         return next((round(at - since, 1) for at in caught_up), None)
+
+    def note_memory(self, since: float, to: float) -> None:
+        """Of the workers: median of the span's second quarter, which knows everything once, and of its last quarter."""
+        inside = [sample.memory_mb for sample in self.samples if since <= sample.at <= to]
+        quarter = max(1, len(inside) // 4)
+        early, late = median(inside[quarter : 2 * quarter + 1]), median(inside[-quarter:])
+        self.figures |= {"memory_mb": late, "peak_mb": max(inside), "growth": f"{late / early - 1:+.1%}"}
 
     def sample(self, topics: Topics) -> None:
         try:

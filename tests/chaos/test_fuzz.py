@@ -12,7 +12,7 @@ pytestmark = pytest.mark.chaos
 
 RECORDS = 200_000
 MOST_SECONDS = 0.001
-"""Of CPU, at the best of several looks."""
+"""Of CPU, on an idle machine."""
 
 
 def test_both_ways_come_to_one_verdict_on_two_hundred_thousand_mutated_records() -> None:
@@ -34,6 +34,9 @@ def collector_of_a_worker() -> Iterator[None]:
 
 @pytest.mark.usefixtures("collector_of_a_worker")
 def test_no_reject_takes_longer_than_a_millisecond() -> None:
-    seconds, verdict, record = dearest_reject(seed=1, count=RECORDS)
-    print(f"dearest reject: {seconds * 1e6:.0f} us, {verdict.reason}, {len(record.value or b'')} bytes")  # noqa: T201
-    assert seconds <= MOST_SECONDS, (verdict.reason, verdict.detail[:100], (record.value or b"")[:200])
+    found = dearest_reject(seed=1, count=RECORDS)
+    told = (
+        f"{found.seconds * 1e6:.0f} us on a machine {found.slowness:.1f} times slower than idle, {found.verdict.reason}"
+    )
+    print(f"dearest reject: {told}")  # noqa: T201
+    assert found.seconds <= MOST_SECONDS * found.slowness, (told, found.verdict.detail[:100], found.record)

@@ -1,9 +1,7 @@
 """Workers that are killed, stopped, frozen, and that come and go."""
 
-import itertools
 import os
 import signal
-import time
 
 from tests.chaos.field import Field
 
@@ -78,16 +76,4 @@ def scaling(field: Field) -> None:
         field.stop_worker(worker)
     field.wait_until_busy()
     field.fault("1 -> 2 -> 4 -> 1 workers")
-    field.healed()
-
-
-def backlog(field: Field) -> None:
-    """Everything was published before a worker came; its memory is what it is for live traffic."""
-    field.publisher.publish(itertools.islice(field.load(), field.events))
-    begun = time.time()
-    field.start_workers(1)
-    field.wait(lambda: field.lag() == 0, "the backlog to be drained", 300)
-    drained = time.time()
-    field.figures["drain_per_second"] = round(field.events / (drained - begun))
-    field.fault("a backlog of the whole load")
     field.healed()

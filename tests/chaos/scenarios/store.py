@@ -18,7 +18,7 @@ def node_killed(field: Field) -> None:
     for turn in field.times(2):
         field.wait_until_busy()
         field.kill_server("c1n")
-        field.wait(lambda turn=turn: _opened(field, "c1n") > turn, "the circuit to open")  # type: ignore[misc]
+        field.wait(lambda turn=turn: opened(field, "c1n") > turn, "the circuit to open")  # type: ignore[misc]
         field.servers.start("c1n")
         field.wait_until_drained()
     field.fault(f"single node SIGKILL x{field.kills}")
@@ -47,7 +47,7 @@ def two_of_three(field: Field) -> None:
     field.wait_until_busy()
     field.kill_server("c3n-2")
     field.kill_server("c3n-3")
-    field.wait(lambda: _opened(field, "c3n") > 0, "the circuit to open")
+    field.wait(lambda: opened(field, "c3n") > 0, "the circuit to open")
     field.go_on(field.lasting(SHORT_SECONDS, FROZEN_SECONDS))
     _return(field, ("c3n-2", "c3n-3"))
     field.fault("two of three nodes SIGKILL")
@@ -78,7 +78,7 @@ def tier_away(field: Field) -> None:
     field.go_on(field.lasting(SHORT_SECONDS, CALM_SECONDS))
     died = field.now()
     field.kill_server("c1n")
-    field.wait(lambda: _opened(field, "c1n") > 0, "the circuit to open")
+    field.wait(lambda: opened(field, "c1n") > 0, "the circuit to open")
     field.go_on(field.lasting(SHORT_SECONDS, OUTAGE_SECONDS))
     returned = field.now()
     field.servers.start("c1n")
@@ -90,7 +90,8 @@ def tier_away(field: Field) -> None:
     assert field.diverted("c1n") > 0
 
 
-def _opened(field: Field, cluster: str) -> int:
+def opened(field: Field, cluster: str) -> int:
+    """How often workers opened a cluster's circuit."""
     return sum(line["cluster"] == cluster for line in field.world.log_lines(OPENED))
 
 

@@ -1,0 +1,142 @@
+"""Backlogs, memory, and replays under fire."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Final
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from eventstore.store.session import close, connect
+from tests.chaos.field import BOOTSTRAP, Field
+from tests.chaos.scenarios.store import opened
+
+REPLAY: Final = (sys.executable, "-m", "eventstore", "replay")
+EVERYTHING: Final = ("--from-earliest", "--to-latest")
+OPEN_SECONDS: Final = 60.0
+SHORT_SECONDS: Final = 8.0
+REFUSED: Final = 3
+KILLS: Final = 2
+
+
+def backlog(field: Field) -> None:
+    """Everything was published before a worker came; its memory is what it is for live traffic."""
+    field.publisher.publish(itertools.islice(field.load(), field.events))
+    begun = time.time()
+    field.start_workers(1)
+    field.wait(lambda: field.lag() == 0, "the backlog to be drained", 450)
+    field.figures["drained_per_second"] = round(field.events / (time.time() - begun))
+    field.note_memory(begun, time.time())
+    field.fault("a backlog of the whole load, one worker")
+    field.healed()
+
+
+def open_circuit(field: Field) -> None:
+    """One worker's memory while a cluster's circuit stays open under load, and while its records are drained."""
+    field.start_workers(1)
+    field.publish()
+    field.wait_until_busy()
+    begun = time.time()
+    field.kill_server("c1n")
+    field.wait(lambda: opened(field, "c1n") > 0, "the circuit to open")
+    field.go_on(field.lasting(SHORT_SECONDS, OPEN_SECONDS))
+    field.servers.start("c1n")
+    field.wait_until_drained()
+    field.note_memory(begun, time.time())
+    field.figures["diverted"] = field.diverted("c1n")
+    field.fault("a circuit open under load, then drained, one worker")
+    field.healed()
+
+
+def truncated_and_replayed(field: Field) -> None:
+    """A table is truncated, and replayed beside live traffic by a process that is killed twice; once more changes nothing."""
+    field.start_workers(1)
+    field.publish()
+    field.wait(lambda: len(field.publisher.plan) >= field.events // 2, "half of the load", 400)
+    _truncate(field, "c1n")
+    replay = _killed_again_and_again(field)
+    last = _replay(field, "resume", replay, "--json")
+    assert last["event"] == "done", last
+    field.fault(f"c1n truncated; its replay beside live traffic SIGKILL x{field.kills}; replayed once more")
+    field.healed()
+    again = _replay(field, "run", *EVERYTHING, "--cluster", "c1n", "--execute", "--json")
+    assert again["event"] == "done", again
+    field.figures["replayed"] = again["records"]
+
+
+def range_gone(field: Field) -> None:
+    """A replay of what the topic no longer holds is refused, and says what is missing."""
+    field.start_workers(1)
+    field.publish()
+    field.wait_until_busy()
+    _let_go_of_the_beginning(field)
+    field.wait_until_busy()
+    refusal = subprocess.run(
+        [*REPLAY, "run", "--from-offset", "0", "--to-latest", "--execute"],
+        env=field.world.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refusal.returncode == REFUSED, refusal.stderr
+    assert "no longer" in refusal.stderr + refusal.stdout, refusal.stderr
+    field.fault("replay of a range that the topic has let go")
+    field.healed()
+
+
+def _truncate(field: Field, cluster: str) -> None:
+    session = connect(field.registry.clusters[cluster], request_timeout=60)
+    try:
+        session.execute("TRUNCATE events")
+    finally:
+        close(session)
+
+
+def _killed_again_and_again(field: Field) -> str:
+    """Start a slow replay, kill it, resume it, kill it; gives its id."""
+    words: tuple[str, ...] = (
+        "run",
+        *EVERYTHING,
+        "--cluster",
+        "c1n",
+        "--rate",
+        str(field.rate / 2),
+        "--execute",
+        "--json",
+    )
+    replay = ""
+    for _ in field.times(KILLS):
+        running = subprocess.Popen(
+            [*REPLAY, *words], env=field.world.environment, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert running.stdout is not None
+        progress = (json.loads(line) for line in running.stdout)
+        begun = next(line for line in progress if line["event"] == "started")
+        replay = begun["replay"]
+        next(line for line in progress if line.get("done", 0) > begun.get("done", 0))
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        running.stdout.close()
+        field.kills += 1
+        words = ("resume", replay, "--json")
+    return replay
+
+
+def _replay(field: Field, *words: str) -> dict[str, Any]:
+    """The last line of JSON that a replay command prints."""
+    done = subprocess.run([*REPLAY, *words], env=field.world.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return last
+
+
+def _let_go_of_the_beginning(field: Field) -> None:
+    """Have Kafka delete what has been committed, as retention does."""
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+    committed = field.topics.committed(field.world.settings.topics.events)
+    for answer in admin.delete_records(
+        [TopicPartition(*place, offset) for place, offset in committed.items()]
+    ).values():
+        answer.result()
