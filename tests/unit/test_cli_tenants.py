@@ -80,6 +80,15 @@ def test_one_tenant_is_shown_with_where_its_events_live(path: Path) -> None:
     assert "5d from 1970-01-01T00:00:00Z" in run("show", "shop")[1]
 
 
+def test_events_whose_schema_says_more_than_a_type_can_are_named_with_what_it_says(path: Path) -> None:
+    (path.parent / "cart.json").write_text('{"properties": {"items": {"uniqueItems": true}}}')
+    (path.parent / "seen.json").write_text('{"properties": {"at": {"type": "integer"}}}')
+    path.write_text(REGISTRY.replace("shop: {tier: t}", "shop: {tier: t, events: {cart: cart.json, seen: seen.json}}"))
+    shown = orjson.loads(run("show", "shop", "--json")[1])
+    assert shown["checked_events"] == ["cart", "seen"]
+    assert shown["slower_checks"] == ["cart: items: uniqueItems"]
+
+
 def test_an_unknown_tenant_is_told_by_name(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="tenant nobody: expected a tenant of"):
         tenants.show("nobody")
