@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from eventstore.config import KafkaSettings, Settings, TopicSettings
-from eventstore.errors import KafkaError
+from eventstore.errors import KafkaError, PermanentKafkaError
 from eventstore.events.erasure import Erasures
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.circuit import CircuitPolicy
@@ -86,7 +86,10 @@ def _have_topics(kafka: KafkaSettings, topics: TopicSettings, clusters: Collecti
     if (events := admin.topics([topics.events]).get(topics.events)) is not None:
         # no less safe than the events, whatever `topics apply` was told and this process was not
         topics = topics.model_copy(update={"replication": max(topics.replication, events.replication)})
-    admin.have([*retry_topics(topics, clusters), *table_topics(topics)])
+    try:
+        admin.have([*retry_topics(topics, clusters), *table_topics(topics)])
+    except PermanentKafkaError as error:  # mostly a user that may not create topics
+        raise PermanentKafkaError(f"{error}; or have `eventstore topics apply` run by who may create topics") from error
 
 
 def _routes(settings: Settings) -> Routes:

@@ -20,8 +20,12 @@ def register(app: typer.Typer) -> None:
         """Ingest events: Kafka to the cluster of each tenant's retention tier.
 
         Runs until SIGTERM or Ctrl-C, then finishes what it has begun within a bounded time and commits. Exits with 1,
-        without committing anything unfinished, on what it cannot handle: whoever supervises it starts it again.
+        without committing anything unfinished, on what it cannot handle: whoever supervises it starts it again. Exits
+        with 3 when most of what comes is rejected: a producer or the registry broke, see `worker.halt_reject_share`.
         SIGHUP reloads the tenant registry.
+
+        A cluster that is away ends nothing: its records are diverted to its retry topic and stored when it is back, see
+        `eventstore circuits`. Topics of the worker's own (retry topics, tables) are created when they are missing.
 
         Examples:
         - `eventstore worker`
