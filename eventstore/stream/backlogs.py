@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from eventstore.config import KafkaSettings, TopicSettings
 from eventstore.stream.client import client_config, open_client
-from eventstore.stream.failures import kafka_error, mapped
+from eventstore.stream.committed import committed
+from eventstore.stream.failures import mapped
 from eventstore.stream.topics import retry_topic
 
 REQUEST_TIMEOUT: Final = 15.0
@@ -28,6 +29,7 @@ class Backlogs:
 
     def __init__(self, kafka: KafkaSettings, topics: TopicSettings, group: str) -> None:
         """Raises ConfigurationError if librdkafka refuses a setting."""
+        self._kafka = kafka
         self._client = open_client(AdminClient, client_config(kafka))
         self._start = retry_topic(topics, "")
         self._group = group
@@ -54,25 +56,14 @@ class Backlogs:
         filled = [place for place in places if end[_name(place)] > first[_name(place)]]
         if not filled:
             return 0
-        done = self._committed(drain_group(self._group, cluster), filled)
-        return sum(end[_name(place)] - max(first[_name(place)], done[place.partition]) for place in filled)
+        done = committed(self._kafka, drain_group(self._group, cluster), filled, REQUEST_TIMEOUT)
+        return sum(end[_name(place)] - max(first[_name(place)], done.get(_name(place), 0)) for place in filled)
 
     def _offsets(self, places: Sequence[TopicPartition], spec: OffsetSpec) -> Offsets:
         if not places:
             return {}
         answers = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=REQUEST_TIMEOUT)
         return {_name(place): answer.result().offset for place, answer in answers.items()}
-
-    def _committed(self, group: str, places: Sequence[TopicPartition]) -> dict[int, int]:
-        """By partition; negative where the group has committed nothing."""
-        asked = ConsumerGroupTopicPartitions(group, list(places))
-        with mapped(self._doing):
-            answers = self._client.list_consumer_group_offsets([asked], request_timeout=REQUEST_TIMEOUT)
-            found = answers[group].result().topic_partitions
-        for place in found:
-            if place.error is not None:
-                raise kafka_error(place.error, self._doing)
-        return {place.partition: place.offset for place in found}
 
 
 def _name(place: TopicPartition) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from eventstore.config import KafkaSettings
 from eventstore.stream.client import client_config, open_client
+from eventstore.stream.committed import committed
 from eventstore.stream.failures import kafka_error, mapped
 
 REQUEST_TIMEOUT: Final = 15.0
@@ -27,6 +28,7 @@ class TopicOffsets:
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         """Raises ConfigurationError if librdkafka refuses a setting."""
         self.topic = topic
+        self._kafka = kafka
         self._client = open_client(AdminClient, client_config(kafka))
 
     def held(self) -> dict[int, Held]:
@@ -45,14 +47,9 @@ class TopicOffsets:
 
     def committed(self, group: str) -> dict[int, int]:
         """Where the group stands; a partition in which it has committed nothing is left out."""
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(self.topic, each) for each in self._partitions()])
-        with mapped(f"asking where group {group} stands"):
-            answers = self._client.list_consumer_group_offsets([asked], request_timeout=REQUEST_TIMEOUT)
-            found = answers[group].result().topic_partitions
-        for each in found:
-            if each.error is not None:
-                raise kafka_error(each.error, f"asking where group {group} stands")
-        return {each.partition: each.offset for each in found if each.offset >= 0}
+        places = [TopicPartition(self.topic, partition) for partition in self._partitions()]
+        found = committed(self._kafka, group, places, REQUEST_TIMEOUT)
+        return {partition: offset for (_, partition), offset in found.items()}
 
     def members(self, group: str) -> list[str]:
         """Who is active in the group, `client@host`; nobody if there is no such group."""
