@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from eventstore.store.session import close, connect
@@ -58,13 +58,20 @@ class Topics:
     def __init__(self, bootstrap_servers: str, group_of: Callable[[str], str], patience: float = 60.0) -> None:
         """`group_of` tells which group reads a topic; `patience`: seconds to ask again while brokers are not ready."""
         self._patience = patience
-        servers = {"bootstrap.servers": bootstrap_servers, "log_level": 2}
+        self._servers = {"bootstrap.servers": bootstrap_servers, "log_level": 2}
         self._group_of = group_of
-        self._admin = AdminClient(servers)
-        self._client = Consumer(servers | {"group.id": "oracle", "enable.auto.commit": False})
+        self._admin = AdminClient(self._servers)
+        self._clients: dict[str, Consumer] = {}
+        """By group; none is ever a member."""
 
     def close(self) -> None:
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
+
+    def _client(self, group: str) -> Consumer:
+        if group not in self._clients:
+            self._clients[group] = Consumer(self._servers | {"group.id": group, "enable.auto.commit": False})
+        return self._clients[group]
 
     def ends(self, topics: Collection[str]) -> Offsets:
         """Where the log of each partition ends."""
@@ -81,11 +88,13 @@ class Topics:
         return self._patiently(lambda: self._committed(topic))
 
     def _committed(self, topic: str) -> Offsets:
-        group = self._group_of(topic)
-        asked = [ConsumerGroupTopicPartitions(group)]
-        answers = self._admin.list_consumer_group_offsets(asked, request_timeout=ANSWER_SECONDS)
-        found = answers[group].result().topic_partitions
-        return {(place.topic, place.partition): place.offset for place in found if place.topic == topic}
+        known = self._admin.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic].partitions
+        places = [TopicPartition(topic, number) for number in known]
+        # a consumer is asked: librdkafka's admin client dies of the answer that a coordinator has moved
+        found = self._client(self._group_of(topic)).committed(places, timeout=ANSWER_SECONDS)
+        if fault := next((place.error for place in found if place.error is not None), None):
+            raise KafkaException(fault)
+        return {(topic, place.partition): place.offset for place in found if place.offset >= 0}
 
     def _patiently(self, ask: Callable[[], Offsets]) -> Offsets:
         deadline = time.monotonic() + self._patience
@@ -109,10 +118,11 @@ class Topics:
         ends, begin = self.ends([topic]), start or {}
         wanted = {place: end for place, end in ends.items() if end > begin.get(place, 0)}
         total, found = sum(end - begin.get(place, 0) for place, end in wanted.items()), list[Message]()
-        self._client.assign([TopicPartition(*place, begin.get(place, 0)) for place in wanted])
+        client = self._client("oracle")
+        client.assign([TopicPartition(*place, begin.get(place, 0)) for place in wanted])
 
         def complete() -> bool:
-            for message in self._client.consume(2_000, 0.2):
+            for message in client.consume(2_000, 0.2):
                 assert message.error() is None, message.error()
                 if message.offset() < ends[message.topic(), message.partition()]:
                     found.append(message)
@@ -121,7 +131,7 @@ class Topics:
         try:
             until(complete, f"{total} records of {topic}")
         finally:
-            self._client.unassign()
+            client.unassign()
         return found
 
 
