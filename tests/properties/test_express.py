@@ -150,6 +150,33 @@ def test_an_erasure_is_heeded_from_the_next_chunk_on(
 
 
 @pytest.mark.parametrize("accelerator", WAYS)
+@pytest.mark.parametrize(("beyond", "stored"), [(-1, 3), (0, 0), (1, 0)])
+def test_a_remembered_sender_that_is_erased_is_remembered_anew(
+    accelerator: Accelerator | None, beyond: int, stored: int
+) -> None:
+    """By chance the property above seldom erases a sender that would else take the express way."""
+    erasures = Erasures()
+    express = Express(RULES, erasures, accelerator)
+    good = json.dumps({"tenant": "shop", "uid": "u1", "event": "seen", "timestamp": NOW_MS,
+                       "message_id": "9b2f8d2e-4c1a-4f7e-8a35-0d1c2b3a4f5e"}).encode()  # fmt: skip
+    chunk = [
+        Message(topic="events", partition=1, offset=n, key=b"shop:u1", value=good, timestamp=(1, 1)) for n in range(3)
+    ]
+
+    def rows() -> int:
+        found = express.sort(Chunk("events", 1, chunk, 0, Member()), REGISTRY, NOW_MICROS)
+        rows = sum(len(batch) for batch in found.batches.get("c30", []))
+        assert found.erased == 3 - rows
+        return rows
+
+    assert rows() == 3
+    erasures.hear(b"shop:u1", NOW_MICROS + beyond)
+    assert [rows(), rows()] == [stored, stored]
+    erasures.hear(b"shop:u1", None)
+    assert rows() == 3
+
+
+@pytest.mark.parametrize("accelerator", WAYS)
 def test_known_senders_do_take_the_express_way(accelerator: Accelerator | None) -> None:
     """Else everything above would only compare the book with itself."""
     express = Express(RULES, accelerator=accelerator)
