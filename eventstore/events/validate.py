@@ -11,6 +11,8 @@ MAX_EVENT_NAME_BYTES = 128
 MAX_MESSAGE_ID_BYTES = 100
 MAX_DEPTH = 32
 """Deepest nesting of `properties` and `context`: readers parse what we store, so it must not break their parsers."""
+MAX_CONTAINERS = 4_096
+"""Most objects and arrays in either: ten thousand empty ones fit into an event, and cost every parser a millisecond."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -26,12 +28,16 @@ _SHOWN_BYTES: Final = 400
 def check_limits(event: Event) -> Rejected | None:
     """Sizes and shapes. Lengths are in UTF-8 bytes."""
     return (
-        _check_text("uid", event.uid, MAX_UID_BYTES)
+        check_uid(event.uid)
         or _check_text("event", event.event, MAX_EVENT_NAME_BYTES)
         or (_check_text("message_id", event.message_id, MAX_MESSAGE_ID_BYTES) if event.message_id else None)
         or (check_object("properties", bytes(event.properties)) if event.properties is not NO_CONTEXT else None)
         or (check_object("context", bytes(event.context)) if event.context is not NO_CONTEXT else None)
     )
+
+
+def check_uid(uid: str) -> Rejected | None:
+    return _check_text("uid", uid, MAX_UID_BYTES)
 
 
 def _check_text(name: str, text: str, most: int) -> Rejected | None:
@@ -52,20 +58,29 @@ def check_object(name: str, raw: bytes) -> Rejected | None:
         except UnicodeDecodeError as error:
             return Rejected(Reason.MALFORMED, f"{name}: expected UTF-8, got {error.reason} at byte {error.start}")
     # brackets inside strings count here, so only the rare suspect is measured exactly
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and (depth := nesting(raw)) > MAX_DEPTH:
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        return _check_shape(name, shape(raw))
+    return None
+
+
+def _check_shape(name: str, brackets: bytes) -> Rejected | None:
+    if (containers := len(brackets) // 2) > MAX_CONTAINERS:
+        return Rejected(Reason.LIMIT, f"{name}: expected at most {MAX_CONTAINERS} objects and arrays, got {containers}")
+    if (depth := nesting(brackets)) > MAX_DEPTH:
         return Rejected(Reason.LIMIT, f"{name}: expected at most {MAX_DEPTH} levels of nesting, got {depth}")
     return None
 
 
-def nesting(raw: bytes) -> int:
-    """The deepest nesting of objects and arrays in valid JSON.
-
-    Nearly all of it at C's speed, because hostile bytes can be all brackets: 32 KiB of them take below a millisecond.
-    """
+def shape(raw: bytes) -> bytes:
+    """Valid JSON without all but the brackets of its objects and arrays, and these all alike."""
     if b"\\" in raw:  # only strings hold any
         raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = raw.translate(_AS_ARRAYS, _NO_MARKS).replace(b'""', b"")
-    brackets = b"".join(marks.split(b'"')[::2])  # every second piece is inside a string
+    return b"".join(marks.split(b'"')[::2])  # every second piece is inside a string
+
+
+def nesting(brackets: bytes) -> int:
+    """The deepest nesting. Nearly all of the work is done at C's speed, because hostile bytes can be all brackets."""
     taken_off = 0
     while brackets.count(b"[]") > _FEW:  # a whole level at once
         brackets = brackets.replace(b"[]", b"")

@@ -49,13 +49,17 @@ def _all(file: str, stage: Stage, *functions: str) -> list[Rule]:
 
 
 CONSUMER = "eventstore/stream/consumer.py"
+ASSIGNMENT = "eventstore/stream/assignment.py"
 EXPRESS = "eventstore/ingest/express.py"
 LANE = "eventstore/store/lane/lane.py"
 
 RULES: Sequence[Rule] = (
-    *_all(CONSUMER, Stage.FETCH, "_pump_once", "_hand_over", "_chunk", "_credit", "_wait_for_room", "_resume"),
+    *_all(CONSUMER, Stage.FETCH, "_pump_once", "_hand_over", "_runs", "_credit", "_wait_for_room", "_resume"),
     *_all(CONSUMER, Stage.HAND_OVER, "_book", "next"),
-    *_all(CONSUMER, Stage.COMMIT, "_commit", "_committable", "_commit_answered", "_commit_and_wait", "finish", "_release"),
+    *_all(CONSUMER, Stage.COMMIT, "_commit", "_commit_answered", "_commit_and_wait", "_released"),
+    *_all(ASSIGNMENT, Stage.FETCH, "take", "credit"),
+    *_all(ASSIGNMENT, Stage.HAND_OVER, "book", "next_waiting"),
+    *_all(ASSIGNMENT, Stage.COMMIT, "finish", "committable", "answered"),
     *_all("eventstore/stream/ledger.py", Stage.COMMIT, "open", "finish", "committable", "committed"),
     *_all("eventstore/stream/transport.py", Stage.HAND_OVER, "_deliver", "decode"),
     *_all("eventstore/ingest/pipeline.py", Stage.HAND_OVER, "run", "store"),
@@ -64,6 +68,8 @@ RULES: Sequence[Rule] = (
     *_all("eventstore/events/decode.py", Stage.DECODE, "decode"),
     Rule(EXPRESS, "sort", Stage.FETCH, "self._left("),
     Rule(EXPRESS, "_left", Stage.FETCH, "chunk.keys()"),
+    Rule(EXPRESS, "_left", Stage.ROUTE, "for key in set(keys)"),
+    Rule(EXPRESS, "_left", Stage.ROUTE, "self._introduced("),
     Rule(EXPRESS, "_left", Stage.SORT),
     Rule(EXPRESS, "sort", Stage.DECODE, "decode_event("),
     Rule(EXPRESS, "sort", Stage.ENCODE, "names[event.event]"),
@@ -83,7 +89,7 @@ RULES: Sequence[Rule] = (
     Rule(EXPRESS, "sort", Stage.GROUP, "bucket.groups"),
     Rule(EXPRESS, "sort", Stage.GROUP, "rows.append("),
     Rule(EXPRESS, "sort", Stage.ROUTE),
-    *_all(EXPRESS, Stage.ROUTE, "turn_to", "_by_the_book", "_remember", "_follow"),
+    *_all(EXPRESS, Stage.ROUTE, "turn_to", "_by_the_book", "_introduced", "_follow"),
     *_all(EXPRESS, Stage.GROUP, "_collect", "forget"),
     *_all("eventstore/ingest/admission.py", Stage.VALIDATE, "verdict", "check_schema"),
     *_all("eventstore/events/validate.py", Stage.VALIDATE, "check_limits", "check_key", "event_micros", "micros_of"),
@@ -94,6 +100,7 @@ RULES: Sequence[Rule] = (
     *_all("eventstore/tenancy/buckets.py", Stage.ROUTE, "between", "bid"),
     *_all("eventstore/ingest/grouping.py", Stage.GROUP, "cut", "_pieces"),
     *_all("eventstore/ingest/retry.py", Stage.HAND_OVER, "write_until_stored"),
+    Rule("eventstore/ingest/outlet.py", "store", Stage.HAND_OVER),
     *_all("eventstore/store/lane/frames.py", Stage.FRAME, "write", "wire"),
     *_all("eventstore/store/lane/frames.py", Stage.ACKNOWLEDGE, "split", "acknowledged"),
     *_all("eventstore/store/lane/writer.py", Stage.SEND, "write"),
