@@ -6,7 +6,7 @@ READY := $(VENV)/.installed
 BENCH_READY := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast check bench bench-check bench-record profile accelerate drill format lock clean
+.PHONY: help demo demo-down test test-fast check bench bench-check bench-record profile accelerate drill chaos chaos-short format lock clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -58,6 +58,13 @@ profile: $(BENCH_READY) ## where a worker's CPU goes, by stage of an event's jou
 
 accelerate: $(READY) ## build the optional hot loops in C anew (needs a C compiler and Python's headers)
 	@$(BIN)/python hatch_build.py
+
+chaos: $(READY) ## break everything under load and count what is lost (an hour); SCENARIO=sigkill,tier-away KEEP=1 CHAOS_EVENTS=10000
+	@$(BIN)/python -m tests.chaos run
+	@$(BIN)/python -m tests.chaos table
+
+chaos-short: $(READY) ## the same for every commit: a few kills, thousands of events, minutes
+	@$(BIN)/python -m tests.chaos run --short
 
 drill: $(READY) ## lose a cluster with its disks and bring it back: from a backup, and from Kafka alone; DRILL_EVENTS=60000
 	@$(BIN)/python -m tests.chaos.drill
