@@ -99,7 +99,9 @@ def test_a_cluster_that_says_nothing_for_a_while_loses_nothing_and_delays_nobody
     assert_doing_all_again_makes_no_new_row(world, 800)
 
 
-def test_a_worker_starts_while_a_cluster_is_away(world: World, proxy: Proxy) -> None:
+def test_a_worker_starts_while_a_cluster_is_away_and_topics_of_its_own_are_missing(world: World, proxy: Proxy) -> None:
+    topics = world.settings.topics
+    TopicAdmin(world.settings.kafka).delete([retry_topic(topics, "c15"), topics.control])
     proxy.disable()
     worker = start(world, proxy)
     publish(world, 100)

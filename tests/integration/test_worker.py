@@ -22,6 +22,8 @@ from eventstore.events.outgoing import Outgoing, Preparation
 from eventstore.registry import load_registry
 from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
+from eventstore.stream.admin import TopicAdmin
+from eventstore.stream.topics import retry_topic
 from eventstore.timeline.connect import now_ms
 from tests.builders import envelope
 from tests.stacks import RunningStack
@@ -173,7 +175,9 @@ def test_a_registry_edit_is_followed_once_its_new_cluster_is_there(world: World)
         world.wait_for_log("routes follow the edited registry")
         world.publish([event("u1", "newcomer")])
         until(lambda: world.census().rows == 1, "the newcomer's row")
+        assert world.diverted()["c60"] == 0, "the new cluster has a retry topic"
     finally:
+        TopicAdmin(world.settings.kafka).delete([retry_topic(world.settings.topics, "c60")])
         session.execute(f"DROP KEYSPACE {tier.cluster.keyspace}")
         close(session)
 
