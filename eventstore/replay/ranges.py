@@ -36,7 +36,7 @@ def ranges(starts: Mapping[int, int], ends: Mapping[int, int], held: Mapping[int
     for partition, there in sorted(held.items()):
         end = min(ends.get(partition, there.first), there.end)
         start = starts.get(partition, end)
-        found[partition] = Range(start, max(start, end))
+        found[partition] = Range(start, max(start, end) if partition in ends else start)
     return found
 
 

@@ -11,12 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import yaml
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
 from eventstore.cli.app import build
-from eventstore.errors import EventstoreError, RefusedError
+from eventstore.errors import ConfigurationError, EventstoreError, RefusedError
 from eventstore.registry import load_registry, now_ms
+from eventstore.replay.marks import MarkTable, take_mark
 from eventstore.replay.plan import progress
 from eventstore.replay.state import Replay, Replays, Status
 from eventstore.store.session import close, connect
@@ -29,7 +34,7 @@ from tests.world import World, own_world
 pytestmark = pytest.mark.integration
 
 COUNT = 4_000
-KILLS = 5
+KILLS = 2
 
 
 def event(number: int, tenant: str = "shop", name: str = "product_viewed") -> tuple[bytes, bytes]:
@@ -164,3 +169,84 @@ def session_on(world: World, tier: str) -> Iterator[Any]:
         yield session
     finally:
         close(session)
+
+
+def test_filters_choose_what_is_stored_and_several_processes_share_the_work(world: World) -> None:
+    world.publish([
+        *(event(n) for n in range(300)), *(event(n, name="order_placed") for n in range(300, 400)),
+        *(event(n, "forum", "order_placed") for n in range(50)),
+    ])  # fmt: skip
+    scope = ("--tier", "t30", "--event", "order_placed")
+    said = told(world, "run", "--from-earliest", "--to-latest", *scope, "--workers", "2", "--execute")
+    assert said[-1]["run"] == {"records": 450, "skipped": 350, "rejected": {}} | {
+        "cpu_seconds": said[-1]["run"]["cpu_seconds"]
+    }
+    assert world.census().rows == 100
+    checked = told(world, "verify", said[0]["replay"])
+    assert checked[-1]["counts"] == {"records": 450, "skipped": 350, "identical": 100}
+
+
+def test_a_paused_replay_stops_and_a_cancelled_one_stays_so(world: World) -> None:
+    world.publish([event(n) for n in range(600)])
+    running = start(world, "run", "--from-earliest", "--to-latest", "--rate", "20", "--execute", "--json")
+    until(lambda: bool(stored_replays(world)), "the replay's plan")
+    (plan,) = (each.plan for each in stored_replays(world))
+    offsets = TopicOffsets(world.settings.kafka, plan.topic)
+    until(lambda: progress(plan, offsets.committed(plan.group)).done > 0, "some progress")
+    assert plan.id in refused(world, "run", "--from-earliest", "--to-latest")
+    assert replay(world, "pause", plan.id).exit_code == 0
+    assert running.wait(60) == 1, "a script must not take it for done"
+    (status,) = told(world, "status", plan.id)
+    assert status["status"] == "paused"
+    assert 0 < status["done"] < 600
+    assert replay(world, "cancel", plan.id).exit_code == 0
+    assert "it is cancelled" in str(replay(world, "resume", plan.id).exception)
+
+
+def test_what_only_servers_can_tell_is_refused_before_anything_is_written(world: World) -> None:
+    world.publish([event(n) for n in range(400)])
+    marks = MarkTable(world.settings.kafka, world.settings.topics.marks)
+    made = take_mark(world.settings.kafka, name="m", topic=world.settings.topics.events, group="live", now_ms=now_ms())
+    marks.add(msgspec.structs.replace(made, name="fewer", offsets={0: 0, 1: 0}))
+    assert "expected 2 partitions" in refused(world, "run", "--from-mark", "fewer", "--to-latest")
+
+    document = yaml.safe_load(world.registry.read_text("utf-8"))
+    document["clusters"]["c30b"] = document["clusters"]["c30"] | {"keyspace": "nothing_here"}
+    world.registry.write_text(yaml.safe_dump(document), "utf-8")
+    without_schema = refused(world, "run", "--from-earliest", "--to-latest", "--tier", "t30", "--into", "c30b")
+    assert "schema apply --cluster c30b" in without_schema
+
+    trim(world, 20)
+    gone = refused(world, "run", "--from-offset", "0", "--to-latest")
+    assert "first held is 20 of 20" in gone
+    assert "20 records are gone" in gone
+    assert world.census().rows == 0
+    left = replay(world, "plan", "--from-offset", "0", "--to-latest", "--accept-gap", "--json")
+    assert json.loads(left.stdout)["records"] == 400 - 4 * 20
+
+
+def trim(world: World, first: int) -> None:
+    """Have every partition of the event topic let go of what is before this offset."""
+    topic = world.settings.topics.events
+    admin = AdminClient({"bootstrap.servers": world.settings.kafka.bootstrap_servers})
+    for answer in admin.delete_records([TopicPartition(topic, partition, first) for partition in range(4)]).values():
+        answer.result()
+
+
+def test_the_live_group_is_moved_back_only_without_members_and_its_place_is_kept(world: World) -> None:
+    world.publish([event(n) for n in range(100)])
+    worker = world.start_worker()
+    world.wait_until_caught_up()
+    assert "stop all workers first" in refused(world, "run", "--from-earliest", "--reset-group")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(40) == 0
+    standing = world.standing().committed
+    (moved,) = told(world, "run", "--from-earliest", "--reset-group")
+    assert world.standing().committed == standing, "without --execute nothing moves"
+    assert moved["offsets"] == {str(partition): [offset, 0] for partition, offset in standing.items() if offset}
+    (moved,) = told(world, "run", "--from-earliest", "--reset-group", "--execute")
+    assert world.standing().lag == 100
+    assert MarkTable(world.settings.kafka, world.settings.topics.marks).find(moved["mark"]).offsets == standing
+    assert "leave them out" in refused(
+        world, "run", "--from-earliest", "--reset-group", "--tier", "t30", how=ConfigurationError
+    )
