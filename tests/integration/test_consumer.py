@@ -1,7 +1,9 @@
 """A group member on a real Kafka: what is handed out, committed, given back, and refused."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import os
+from collections.abc import Callable, Coroutine, Iterable
+from copy import copy
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -12,8 +14,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from eventstore.config import GroupProtocol, KafkaSettings, WorkerSettings
 from eventstore.errors import KafkaError, PermanentKafkaError
-from eventstore.stream.chunk import Chunk
-from eventstore.stream.consumer import ChunkConsumer, ConsumerPolicy, Place
+from eventstore.stream.assignment import ConsumerPolicy, Place
+from eventstore.stream.chunk import Chunk, State
+from eventstore.stream.consumer import ChunkConsumer
 from eventstore.stream.group import group_config
 from tests.stacks import RunningStack
 from tests.waiting import eventually
@@ -40,6 +43,34 @@ class Log:
             producer.produce(self.topic, f"{number}".encode().rjust(size), partition=number % self.partitions)
         assert producer.flush(30) == 0
 
+    def fill_one(self, partition: int, values: Iterable[bytes], **options: str | int) -> None:
+        producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, **options})
+        for value in values:
+            producer.produce(self.topic, value, partition=partition)
+        assert producer.flush(30) == 0
+
+    def fill_in_a_transaction(self, partition: int, records: int) -> None:
+        """The transaction's end is an offset of its own, after the records."""
+        producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, "transactional.id": self.topic})
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        for number in range(records):
+            producer.produce(self.topic, b"%d" % number, partition=partition)
+        producer.commit_transaction(30)
+
+    def set_offset(self, partition: int, offset: int) -> None:
+        mover = Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": self.worker.group})
+        try:
+            mover.commit(offsets=[TopicPartition(self.topic, partition, offset)], asynchronous=False)
+        finally:
+            mover.close()
+
+    def as_instance(self, name: str) -> "Log":
+        """The same for a static member of the group."""
+        other = copy(self)
+        other.worker = self.worker.model_copy(update={"instance_id": name})
+        return other
+
     def committed(self) -> dict[int, int]:
         """Committed offset by partition; partitions without one are left out."""
         asker = Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": self.worker.group})
@@ -61,8 +92,13 @@ class Recorder:
         self.errors: list[KafkaError] = []
         self.assignments: list[frozenset[Place]] = []
         self.chunks: list[Chunk] = []
+        self.drained = asyncio.Event()
         self.consumer = ChunkConsumer(
-            group_config(log.kafka, log.worker), policy, on_assignment=self._assigned, on_fatal=self.errors.append
+            group_config(log.kafka, log.worker),
+            policy,
+            on_assignment=self._assigned,
+            on_fatal=self.errors.append,
+            on_drained=self.drained.set,
         )
         self._topic = log.topic
         self._taking: asyncio.Task[None] | None = None
@@ -250,6 +286,123 @@ def test_an_offset_the_topic_no_longer_holds_stops_the_worker(stack: RunningStac
         assert "holds only offsets 200 to 299" in str(error)
         assert second.chunks == []
         assert log.committed() == {0: behind}
+
+    run(scenario())
+
+
+def test_reading_ends_where_it_was_told_to(stack: RunningStack, protocol: GroupProtocol) -> None:
+    log = Log(stack, partitions=4, protocol=protocol)
+    for partition in (0, 2, 3):
+        log.fill_one(partition, (b"%d" % number for number in range(100)))
+    log.fill_in_a_transaction(1, 100)  # offset 100 is taken, too, but by no record
+    log.set_offset(0, 20)
+    log.set_offset(2, 40)
+    ends = {Place(log.topic, 0): 60, Place(log.topic, 1): 101, Place(log.topic, 2): 40}
+
+    async def scenario() -> None:
+        member = Recorder(log, replace(POLICY, ends=ends))
+        member.start()
+        await eventually(lambda: len(member.values) >= 40 + 100, "all records before the ends")
+        assert not member.drained.is_set(), "told too early: nothing is finished"
+        for chunk in member.chunks:
+            chunk.finish()
+        await asyncio.wait_for(member.drained.wait(), 30)
+        found = {p: [int(v) for c in member.chunks if c.partition == p for _, _, v in c.records()] for p in range(4)}
+        assert found == {0: list(range(20, 60)), 1: list(range(100)), 2: [], 3: []}
+        await member.stop()
+        assert member.errors == []
+        assert log.committed() == {0: 60, 1: 101, 2: 40}
+
+    run(scenario())
+
+
+def test_records_of_every_codec_are_read(stack: RunningStack) -> None:
+    codecs = ("gzip", "snappy", "lz4", "zstd")
+    log = Log(stack, partitions=len(codecs), protocol=GroupProtocol.CLASSIC)
+    for partition, codec in enumerate(codecs):
+        values = (b"%d" % (partition * 1_000 + number) for number in range(500))
+        options: dict[str, str | int] = {"compression.codec": codec, "linger.ms": 50}
+        log.fill_one(partition, values, **options)
+
+    async def scenario() -> None:
+        member = Recorder(log)
+        member.start(Chunk.finish)
+        await eventually(lambda: len(member.values) >= 2_000, "all records")
+        await member.stop()
+        assert sorted(member.values) == [p * 1_000 + n for p in range(len(codecs)) for n in range(500)]
+        assert log.committed() == dict.fromkeys(range(len(codecs)), 500)
+
+    run(scenario())
+
+
+def test_huge_records_and_an_empty_partition_harm_nobody(stack: RunningStack) -> None:
+    log = Log(stack, partitions=3, protocol=GroupProtocol.CLASSIC)
+    huge = (os.urandom(1_000_000) for _ in range(30))  # nearly what the topic takes
+    log.fill_one(0, huge, **{"message.max.bytes": 2**20 + 64})
+    log.fill_one(1, (b"%d" % number for number in range(5_000)))
+    limit, queue = 4 * 2**20, 8 * 2**20
+    log.worker = log.worker.model_copy(update={"fetch_queue_bytes": queue})
+
+    async def scenario() -> None:
+        member = Recorder(log, replace(POLICY, in_flight_bytes=limit))
+        taken: list[int] = []
+
+        def finish_later(chunk: Chunk) -> None:
+            taken.append(sum(c.size for c in member.chunks if c.state is State.CLAIMED))
+            asyncio.get_running_loop().call_later(0.01, chunk.finish)
+
+        member.start(finish_later)
+        await eventually(lambda: sum(map(len, member.chunks)) >= 5_030, "all records")
+        await member.stop()
+        assert log.committed() == {0: 30, 1: 5_000}
+        assert max(taken) <= limit + queue
+
+    run(scenario())
+
+
+def test_a_static_member_comes_back_without_a_rebalance(stack: RunningStack, protocol: GroupProtocol) -> None:
+    log = Log(stack, partitions=4, protocol=protocol)
+    log.fill(400)
+
+    async def scenario() -> None:
+        other, first = Recorder(log.as_instance("a")), Recorder(log.as_instance("b"))
+        other.start(Chunk.finish)
+        await eventually(lambda: len(other.consumer.assignment) == 4, "all partitions")
+        first.start(Chunk.finish)
+        await eventually(lambda: len(other.consumer.assignment) == len(first.consumer.assignment) == 2, "a balance")
+        kept, changes = first.consumer.assignment, len(other.assignments)
+        await first.stop()
+        again = Recorder(log.as_instance("b"))
+        again.start(Chunk.finish)
+        await eventually(lambda: again.consumer.assignment == kept, "the same partitions again")
+        assert len(other.assignments) == changes
+        await again.stop()
+        await other.stop()
+        assert other.errors + first.errors + again.errors == []
+
+    run(scenario())
+
+
+def test_what_a_member_finishes_after_the_group_has_expelled_it_commits_nothing(stack: RunningStack) -> None:
+    """Its drain takes longer than it may stay away from the group (`max.poll.interval.ms`)."""
+    log = Log(stack, partitions=2, protocol=GroupProtocol.CONSUMER)
+    log.fill(200)
+    log.kafka = log.kafka.model_copy(update={"options": {"max.poll.interval.ms": 1_000}})
+
+    async def scenario() -> None:
+        slow = Recorder(log, replace(POLICY, drain_seconds=3.0))
+        slow.start()
+        await eventually(lambda: len(slow.values) >= 200, "all records")
+        other = Recorder(log)
+        other.start()
+        await eventually(lambda: frozenset() in slow.assignments, "the slow member to hear that it is out")
+        for chunk in slow.chunks:
+            chunk.finish()
+        await eventually(lambda: len(slow.values) + len(other.values) >= 400, "all records again, at both members")
+        await slow.vanish()
+        await other.vanish()
+        assert log.committed() == {}
+        assert slow.errors + other.errors == []
 
     run(scenario())
 
