@@ -2,8 +2,6 @@
 
 import asyncio
 import faulthandler
-import gc
-import os
 import signal
 from collections.abc import Awaitable, Coroutine
 from contextlib import AsyncExitStack
@@ -26,16 +24,13 @@ from eventstore.stream.group import consumer_policy, group_config
 from eventstore.stream.transport import ChunkApp
 from eventstore.tenancy import Registry
 from workers.assembly import Assembly, assemble
+from workers.process import bound_the_end, orphaned, settle_garbage
 from workers.status import Pulse, StatusServer
-from workers.supervisor import SUPERVISOR_PID
 
 log = structlog.stdlib.get_logger(__name__)
 
 CONCURRENT_CHUNKS = 8
 """Chunks decoded and on their way at once; more wait undecoded, where a revocation can still drop them."""
-STOP_SECONDS = 15.0
-"""Beyond the drain time, until a worker that does not come to an end is ended."""
-PARENT_CHECK_SECONDS = 1.0
 
 
 def main(settings: Settings) -> ExitCode:
@@ -91,7 +86,7 @@ class IngestWorker:
         stopping.cancel()
         if working.done():
             return working.result()
-        self._bound_the_end()
+        bound_the_end(self.settings.worker.drain_timeout)
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         return None
@@ -151,14 +146,11 @@ class IngestWorker:
         try:
             await app.start()
             self.pulse.stage = Stage.RUNNING
-            # What lives from here on lives for ever: collections need not look at it again (30-40 % of CPU an event).
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 100)
+            settle_garbage()
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.pulse.stage = Stage.STOPPING
-            self._bound_the_end()
+            bound_the_end(self.settings.worker.drain_timeout)
             await app.stop()
             left = [*tasks, *ends, *self.running]  # chunks the drain time was too short for: others do them again
             for task in left:
@@ -172,10 +164,6 @@ class IngestWorker:
         if port := self.settings.worker.metrics_port:
             stack.enter_context(StatusServer(port, self.pulse.probes))
 
-    def _bound_the_end(self) -> None:
-        """Whatever hangs from here on, a thread or the closing loop itself: the process says where, and ends with 1."""
-        faulthandler.dump_traceback_later(self.settings.worker.drain_timeout + STOP_SECONDS, exit=True)
-
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -184,14 +172,8 @@ class IngestWorker:
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
 
     async def _stop_with_supervisor(self) -> None:
-        """An orphan would be one worker too many once its supervisor is started again."""
-        supervisor = os.environ.get(SUPERVISOR_PID)
-        while supervisor is not None:
-            if os.getppid() != int(supervisor):
-                log.warning("supervisor is gone, stopping")
-                self.stop.set()
-                return
-            await asyncio.sleep(PARENT_CHECK_SECONDS)
+        await orphaned()
+        self.stop.set()
 
     def _announce(self, registry: Registry) -> None:
         worker = self.settings.worker
