@@ -214,16 +214,19 @@ static const u8 *word_end(const u8 *at, const u8 *end, const char *word, size_t 
     return (size_t)(end - at) >= length && memcmp(at, word, length) == 0 ? at + length : NULL;
 }
 
+/* Objects and arrays in a plain record. Beyond, the book decides: it knows how many are allowed, which is more. */
+#define PLAIN_CONTAINERS 1000
+
 /* Past the object that begins at `at`: strict JSON in whole UTF-8, at most `deepest` (below 64) levels; else NULL. */
 static const u8 *object_end(const u8 *at, const u8 *end, int deepest)
 {
     uint64_t objects = 0; /* a bit a level, the innermost lowest: whether it is an object or an array */
-    int depth = 0, escaped;
+    int depth = 0, containers = 0, escaped;
 
     if (*at != '{')
         return NULL;
 open:
-    if (++depth > deepest)
+    if (++depth > deepest || ++containers > PLAIN_CONTAINERS)
         return NULL;
     objects = objects << 1 | (*at == '{');
     at = skip_space(at + 1);

@@ -5,6 +5,7 @@ from functools import partial
 
 from confluent_kafka import Message
 
+from eventstore.accelerator import ACCELERATOR
 from eventstore.events import Rejected
 from eventstore.events.cells import encode, routing_key
 from eventstore.events.erasure import Erasures
@@ -16,6 +17,8 @@ from tests.builders import NOW_MS
 
 NOW_MICROS = NOW_MS * 1000
 RULES = ClockRules()
+WAYS = [None] if ACCELERATOR is None else [None, ACCELERATOR]
+"""Without the accelerator, and with it where it is built."""
 
 
 def by_the_book(

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from eventstore.accelerator import Accelerator
 from eventstore.events import Reason
 from tests.fuzz import dearest_reject, survey
+from tests.verdicts import WAYS
 
 pytestmark = pytest.mark.chaos
 
@@ -15,8 +17,9 @@ MOST_SECONDS = 0.001
 """Of CPU, on an idle machine."""
 
 
-def test_both_ways_come_to_one_verdict_on_two_hundred_thousand_mutated_records() -> None:
-    found = survey(seed=200_000, count=RECORDS)
+@pytest.mark.parametrize("accelerator", WAYS)
+def test_both_ways_come_to_one_verdict_on_two_hundred_thousand_mutated_records(accelerator: Accelerator | None) -> None:
+    found = survey(seed=200_000, count=RECORDS, accelerator=accelerator)
     print(f"verdicts {dict(found.verdicts)}, reasons {dict(found.reasons)}")  # noqa: T201 — for the report
     assert sum(found.verdicts.values()) == RECORDS
     assert set(found.reasons) == set(Reason)

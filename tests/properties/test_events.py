@@ -26,7 +26,7 @@ from eventstore.events.envelope import encode, record_key
 from eventstore.events.foreign import Constant, EnvelopeMapping, at_micros
 from eventstore.events.identity import uuid_bytes
 from eventstore.events.outgoing import DAY_MICROS, Outgoing, Preparation, unchecked
-from eventstore.events.validate import nesting
+from eventstore.events.validate import nesting, shape
 from tests.builders import NOW_MS, envelope
 
 pytestmark = pytest.mark.properties
@@ -106,7 +106,8 @@ def test_one_moment_is_one_time_in_whatever_zone(moment: datetime, minutes: int)
 @given(values)
 def test_nesting_counts_what_a_parser_sees(value: Any) -> None:
     raw = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS) if _plain_numbers(value) else b"0"
-    assert nesting(raw) == _depth(orjson.loads(raw))
+    assert nesting(shape(raw)) == _depth(orjson.loads(raw))
+    assert len(shape(raw)) == 2 * _containers(orjson.loads(raw))
 
 
 def _plain_numbers(value: Any) -> bool:
@@ -121,6 +122,12 @@ def _depth(value: Any) -> int:
     if isinstance(value, dict):
         return 1 + max(map(_depth, value.values()), default=0)
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
+
+
+def _containers(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_containers, value.values()))
+    return 1 + sum(map(_containers, value)) if isinstance(value, list) else 0
 
 
 @given(st.uuids(), st.booleans())

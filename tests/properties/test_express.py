@@ -9,7 +9,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.accelerator import ACCELERATOR, Accelerator
+from eventstore.accelerator import Accelerator
 from eventstore.events import compile_schema
 from eventstore.events.cells import encode, is_late, values
 from eventstore.events.erasure import Erasures
@@ -19,12 +19,10 @@ from eventstore.stream.chunk import Chunk, Member
 from eventstore.tenancy import Tenant
 from eventstore.tenancy.buckets import history
 from tests.builders import DAY_MS, NOW_MS, cluster, registry, tier
-from tests.verdicts import NOW_MICROS, RULES, assert_the_same
+from tests.verdicts import NOW_MICROS, RULES, WAYS, assert_the_same
 
 pytestmark = pytest.mark.properties
 
-WAYS = [None] if ACCELERATOR is None else [None, ACCELERATOR]
-"""Without the accelerator, and with it where it is built."""
 T30 = tier("t30", buckets=history([(0, 10 * DAY_MS), (NOW_MS - 5 * DAY_MS, DAY_MS // 2)]))
 T15 = tier("t15", days=15, width_days=5, on=cluster("c15"))
 NUMBERS = compile_schema({"type": "object", "properties": {"n": {"type": "integer"}}})

@@ -2,9 +2,11 @@
 
 import pytest
 
+from eventstore.accelerator import Accelerator
 from eventstore.events import Reason
 from tests.fuzz import survey
 from tests.mutations import mutants
+from tests.verdicts import WAYS
 
 pytestmark = pytest.mark.properties
 
@@ -12,8 +14,9 @@ RECORDS = 20_000
 """Ten times as many in the fault suite."""
 
 
-def test_both_ways_come_to_one_verdict_on_mutated_records() -> None:
-    found = survey(seed=5, count=RECORDS)
+@pytest.mark.parametrize("accelerator", WAYS)
+def test_both_ways_come_to_one_verdict_on_mutated_records(accelerator: Accelerator | None) -> None:
+    found = survey(seed=5, count=RECORDS, accelerator=accelerator)
     assert sum(found.verdicts.values()) == RECORDS
     assert set(found.reasons) == set(Reason), "the mutations no longer reach every rule"
     assert set(found.verdicts) == {"Admitted", "Expired", "Rejected"}
