@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -173,6 +174,11 @@ class Field:
     def fault(self, what: str) -> None:
         self.faults.append(what)
 
+    def set_circuit(self, cluster: str, wanted: str) -> None:
+        """As an operator does."""
+        command = [sys.executable, "-m", "eventstore", "circuits", wanted, cluster]
+        subprocess.run(command, env=self.world.environment, check=True, capture_output=True)
+
     def healed(self) -> None:
         """From now on nothing is broken."""
         self.healed_at = time.time()
@@ -256,7 +262,7 @@ class Field:
         self.freshness.quiet()
         assert self.workers, f"every worker has ended; see {self.world.log}"
         self.wait(lambda: self.lag() == 0, "the workers to catch up", SETTLE_SECONDS)
-        self.wait(lambda: self.freshness.waiting == 0, "the last marker", SETTLE_SECONDS)
+        self.wait(self.freshness.is_done, "the last marker", SETTLE_SECONDS)
         self.publisher.flush()
         self.stop_workers()
         self.settled = True

@@ -8,7 +8,8 @@ from statistics import quantiles
 from typing import Any, Final, NamedTuple
 
 import orjson
-from cassandra.cluster import Session
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable, Session
 
 from eventstore.store.session import close, connect
 from eventstore.tenancy import Tier
@@ -69,9 +70,11 @@ class Freshness:
         if self._failure is not None:
             raise self._failure
 
-    @property
-    def waiting(self) -> int:
-        return sum(len(user.published) for user in self._users)
+    def is_done(self) -> bool:
+        """Whether every marker has been read. Raises what ended the watch."""
+        if self._failure is not None:
+            raise self._failure
+        return not any(user.published for user in self._users)
 
     def quantile_ms(self, share: float, since: float = 0.0, to: float = float("inf")) -> float:
         """Of the markers published in that span, in milliseconds; NaN if there are none."""
@@ -120,9 +123,10 @@ class Freshness:
     def _look(self, session: Session, read: Any, user: Waiting) -> None:
         oldest_ms = int(min(user.published.values()) * 1_000)
         for bid in {self._tier.buckets.bid(ts_ms) for ts_ms in (oldest_ms, int(time.time() * 1_000))}:
-            numbers = {
-                orjson.loads(row[0])["n"] for row in session.execute(read, (user.uid, self._tenant, bid, oldest_ms))
-            }
-            for number in numbers & user.published.keys():
+            try:
+                rows = session.execute(read, (user.uid, self._tenant, bid, oldest_ms))
+            except (DriverException, NoHostAvailable):  # a reader tries again; its markers are so much older then
+                return
+            for number in {orjson.loads(row[0])["n"] for row in rows} & user.published.keys():
                 published = user.published.pop(number)
                 self.seen.append(Seen(published, time.time() - published))

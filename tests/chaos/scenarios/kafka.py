@@ -8,9 +8,12 @@ SHORT_SECONDS = 10.0
 
 
 def broker_killed(field: Field) -> None:
-    """The only broker dies five times under producers and workers, and is back at once."""
+    """The only broker dies five times under producers and workers, with records diverted, and is back at once."""
     field.start_workers(2)
     field.publish()
+    field.set_circuit("c1n", "open")
+    field.wait(lambda: field.diverted("c1n") > 0, "records of an opened circuit to be diverted")
+    field.set_circuit("c1n", "auto")
     for _ in field.times(KILLS):
         field.wait_until_busy()
         field.kill_server("kafka")
