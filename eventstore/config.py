@@ -152,9 +152,10 @@ class WriterSettings(Section):
 
 
 class CircuitSettings(Section):
-    silence: Seconds = Field(
-        3.0, description="Seconds without anything acknowledged after which a cluster's records are diverted."
+    refusal: Seconds = Field(
+        0.5, description="Seconds of nothing but refusals after which a cluster's records are diverted."
     )
+    silence: Seconds = Field(3.0, description="The same, while the cluster says nothing at all.")
     patience: Seconds = Field(
         10.0, description="Seconds that one chunk waits for a slow cluster until its records are diverted."
     )

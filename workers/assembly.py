@@ -105,7 +105,12 @@ def _routes(settings: Settings) -> Routes:
         connect,
         RetryPolicy(writer.backoff_base, writer.backoff_max, writer.retry_deadline),
         CircuitPolicy(
-            circuit.silence, circuit.patience, circuit.first_pause, circuit.longest_pause, circuit.settled
+            refusal=circuit.refusal,
+            silence=circuit.silence,
+            patience=circuit.patience,
+            first_pause=circuit.first_pause,
+            longest_pause=circuit.longest_pause,
+            settled=circuit.settled,
         ),
         prepare,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """When to stop waiting for a cluster, and when to try it again. Pure: `now` is passed in, in seconds of any one clock.
 
 A circuit is **closed** while writes go through. It **opens** when a cluster has acknowledged nothing for too long although
-something is being written, or has kept one write waiting for too long although others went through. While it is open
+something is being written (soon if it refuses, later if it says nothing), or has kept one write waiting for too long although
+others went through. While it is open
 nobody waits: records are diverted. After a pause it is **half-open**: one probe is under way, and its outcome closes the
 circuit, or opens it for a longer pause.
 """
@@ -32,6 +33,8 @@ class Wanted(StrEnum):
 class CircuitPolicy:
     """All in seconds."""
 
+    refusal: float = 0.5
+    """Nothing acknowledged for so long, and something written has come back refused: open."""
     silence: float = 3.0
     """Nothing acknowledged for so long, although something is being written: open."""
     patience: float = 10.0
@@ -62,6 +65,9 @@ class Circuit:
         self._writes: set[Write] = set()
         self._heard = float("-inf")
         """When anything was acknowledged last."""
+        self._refused = float("-inf")
+        self._refusal = ""
+        """When everything of a write was refused last, and why."""
         self._closed_at = float("-inf")
         self._pause = 0.0
         self._probe_at: float | None = None
@@ -80,6 +86,10 @@ class Circuit:
         """The cluster has acknowledged something."""
         self._heard = now
 
+    def refused(self, now: float, why: str) -> None:
+        """All of a write came back unacknowledged."""
+        self._refused, self._refusal = now, why
+
     def end(self, write: Write) -> None:
         self._writes.discard(write)
 
@@ -88,7 +98,10 @@ class Circuit:
         if self.state is not State.CLOSED or self.wanted is Wanted.CLOSED or not self._writes:
             return False
         oldest = min(write.started for write in self._writes)
-        if now - max(oldest, self._heard) >= self.policy.silence:
+        since = max(oldest, self._heard)
+        if self._refused > since and now - since >= self.policy.refusal:
+            return self.trip(now, self._refusal)
+        if now - since >= self.policy.silence:
             return self.trip(now, f"nothing acknowledged for {self.policy.silence:g} s")
         if now - oldest >= self.policy.patience:
             return self.trip(now, f"a write has waited for {self.policy.patience:g} s")

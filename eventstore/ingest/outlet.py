@@ -97,7 +97,7 @@ class GuardedOutlet:
         try:
             async with self._unless_opened():
                 writer = await self._when_connected()
-                await write_until_stored(writer, batches, self._retry, self._clock)
+                await write_until_stored(writer, batches, self._retry, self._clock, refused=self._refused)
         except TimeoutError:
             raise self._diverted(batches) from None
         except TransientStoreError as error:  # the retry deadline, before the circuit's patience was at its end
@@ -147,6 +147,9 @@ class GuardedOutlet:
                 yield
             finally:
                 self._scopes.discard(scope)
+
+    def _refused(self, why: str) -> None:
+        self.circuit.refused(self._clock(), why)
 
     def _listen(self, now: float) -> None:
         """Tell the circuit if anything has been acknowledged since the last time."""

@@ -33,9 +33,11 @@ async def write_until_stored(
     batches: Sequence[Batch],
     policy: RetryPolicy,
     monotonic: Callable[[], float],
+    *,
     chance: Callable[[], float] = random.random,
+    refused: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Returns when every batch is acknowledged.
+    """Returns when every batch is acknowledged; `refused` hears why whenever not one of an attempt was.
 
     Raises:
         PermanentStoreError: a batch that no retry can help; others of the call may be stored.
@@ -50,8 +52,10 @@ async def write_until_stored(
                 raise failure.error
         if len(failures) < len(batches):  # slow, but alive
             deadline = monotonic() + policy.deadline_seconds
-        elif monotonic() >= deadline:
-            raise failures[0].error
+        else:
+            refused(str(failures[0].error))
+            if monotonic() >= deadline:
+                raise failures[0].error
         attempt += 1
         batches = [failure.batch for failure in failures]
         metrics.RETRIED.labels(writer.cluster).inc(len(batches))

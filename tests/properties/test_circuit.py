@@ -8,7 +8,7 @@ from eventstore.ingest.circuit import Circuit, CircuitPolicy, State, Wanted, Wri
 
 pytestmark = pytest.mark.properties
 
-POLICY = CircuitPolicy(silence=3, patience=10, first_pause=1, longest_pause=8, settled=60)
+POLICY = CircuitPolicy(refusal=0.5, silence=3, patience=10, first_pause=1, longest_pause=8, settled=60)
 
 
 class Circuits(RuleBasedStateMachine):
@@ -22,10 +22,11 @@ class Circuits(RuleBasedStateMachine):
         self.circuit = Circuit(POLICY)
         self.open_writes: list[Write] = []
         self.heard_at = float("-inf")
+        self.refused_at = float("-inf")
         self.not_before = 0.0
         """A probe may not begin earlier."""
 
-    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 2.9, 3.1, 9.9, 30.0, 100.0]))
+    @rule(seconds=st.sampled_from([0.0, 0.4, 0.5, 1.0, 2.9, 3.1, 9.9, 30.0, 100.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
@@ -47,10 +48,16 @@ class Circuits(RuleBasedStateMachine):
         self.heard_at = self.now
 
     @rule()
+    def refuse(self) -> None:
+        self.circuit.refused(self.now, "overloaded")
+        self.refused_at = self.now
+
+    @rule()
     def check(self) -> None:
         was = self.circuit.state
         oldest = min((write.started for write in self.open_writes), default=None)
-        silent = oldest is not None and self.now - max(oldest, self.heard_at) >= POLICY.silence
+        since = self.now if oldest is None else max(oldest, self.heard_at)
+        silent = self.now - since >= (POLICY.refusal if self.refused_at > since else POLICY.silence)
         slow = oldest is not None and self.now - oldest >= POLICY.patience
         opened = self.circuit.check(self.now)
         must = was is State.CLOSED and self.circuit.wanted is not Wanted.CLOSED and (silent or slow)

@@ -4,7 +4,7 @@ from eventstore.ingest.circuit import Circuit, CircuitPolicy, State, Wanted
 
 pytestmark = pytest.mark.unit
 
-POLICY = CircuitPolicy(silence=3, patience=10, first_pause=1, longest_pause=8, settled=60)
+POLICY = CircuitPolicy(refusal=0.5, silence=3, patience=10, first_pause=1, longest_pause=8, settled=60)
 
 
 def opened(at: float = 0.0) -> Circuit:
@@ -29,6 +29,18 @@ def test_silence_opens_it_while_something_is_being_written() -> None:
     assert circuit.check(3.0)
     assert circuit.state is State.OPEN
     assert circuit.why == "nothing acknowledged for 3 s"
+
+
+def test_refusals_open_it_sooner_unless_anything_is_acknowledged_after_them() -> None:
+    circuit = Circuit(POLICY)
+    circuit.begin(0.0)
+    circuit.refused(0.1, "overloaded")
+    circuit.heard(0.2)
+    assert not circuit.check(0.9)
+    circuit.refused(0.3, "no node is connected")
+    assert not circuit.check(0.6)
+    assert circuit.check(0.75)
+    assert circuit.why == "no node is connected"
 
 
 def test_silence_means_nothing_while_nothing_is_being_written() -> None:

@@ -23,7 +23,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.unit
 
-POLICY = CircuitPolicy(silence=3, patience=10, first_pause=1, longest_pause=8)
+POLICY = CircuitPolicy(refusal=1_000, silence=3, patience=10, first_pause=1, longest_pause=8)
 RETRY = RetryPolicy(base_seconds=0.001, most_seconds=0.001, deadline_seconds=30)
 
 

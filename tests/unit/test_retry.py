@@ -68,6 +68,16 @@ def test_failing_beyond_the_deadline_ends_the_attempt() -> None:
     assert len(cluster.failing) == 1
 
 
+def test_an_attempt_of_which_nothing_was_stored_is_told() -> None:
+    busy = TransientStoreError("busy")
+    told: list[str] = []
+    cluster = Cluster({"a": busy}, {"a": busy})
+    asyncio.run(
+        write_until_stored(cluster, [batch("a"), batch("b")], QUICK, monotonic=lambda: 0.0, refused=told.append)
+    )
+    assert told == ["busy"]  # the second attempt: the first has stored one of two
+
+
 def test_progress_puts_the_deadline_off() -> None:
     slow = TransientStoreError("slow")
     cluster = Cluster({"a": slow, "b": slow}, {"b": slow}, {"b": slow})
