@@ -101,12 +101,16 @@ def restore(
         told = ", ".join(each.name for each in marks if each.snapshot) or "none"
         raise QueryError(f"mark: expected one with a snapshot ({told}), got {mark_name!r}; see `eventstore marks list`")
     known_cluster(registry, mark.cluster)
-    loaded: list[str] = []
-    if not _is_embedded(registry.clusters[mark.cluster]):
-        _show_sctool_restore(registry.clusters[mark.cluster], mark)
-    elif execute:
-        loaded = _restore_embedded(settings, registry, mark, marks)
+    embedded = _is_embedded(registry.clusters[mark.cluster])
+    if execute and not embedded:
+        raise QueryError(
+            f"--execute: expected a cluster of the embedded stack, {mark.cluster} is elsewhere; without --execute this "
+            "shows the steps of ScyllaDB Manager"
+        )
+    loaded = _restore_embedded(settings, registry, mark, marks) if execute else []
+    load = [f"eventstore restore {mark.name} --execute"] if embedded else _sctool_steps(registry, mark)
     steps = [
+        *([] if execute else [f"eventstore schema apply --cluster {mark.cluster}", *load]),
         f"eventstore erasures repeat --cluster {mark.cluster} --execute",
         f"eventstore replay run --from-mark {mark.name} --cluster {mark.cluster} --execute",
     ]
@@ -115,9 +119,6 @@ def restore(
         return
     for place in loaded:
         out.print(f"loaded {place}", markup=False, soft_wrap=True)
-    if not execute:
-        out.print(f"eventstore schema apply --cluster {mark.cluster}", markup=False)
-        out.print(f"eventstore restore {mark.name} --execute", markup=False)
     for step in steps:
         out.print(step, markup=False, soft_wrap=True)
 
@@ -172,14 +173,16 @@ def _sctool_task(cluster: Cluster, location: str) -> list[str]:
     return [SCTOOL, "backup", "--cluster", cluster.name, "--keyspace", cluster.keyspace, "--location", location]
 
 
-def _show_sctool_restore(cluster: Cluster, mark: Mark) -> None:
+def _sctool_steps(registry: Registry, mark: Mark) -> list[str]:
+    cluster = registry.clusters[mark.cluster or ""]
     of = ["--cluster", cluster.name, "--location", "LOCATION"]
-    for task in (
-        [SCTOOL, "progress", "--cluster", cluster.name, str(mark.snapshot)],
-        [SCTOOL, "backup", "list", *of],
-        [SCTOOL, "restore", *of, "--snapshot-tag", "TAG", "--keyspace", cluster.keyspace, "--restore-tables"],
-    ):
-        out.print(shlex.join(task), markup=False, soft_wrap=True)
+    return [
+        shlex.join(task)
+        for task in (
+            [SCTOOL, "backup", "list", *of],
+            [SCTOOL, "restore", *of, "--snapshot-tag", "TAG", "--keyspace", cluster.keyspace, "--restore-tables"],
+        )
+    ]
 
 
 def _restore_embedded(settings: Settings, registry: Registry, mark: Mark, marks: list[Mark]) -> list[str]:
