@@ -15,8 +15,8 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 import yaml
-from cassandra import ConsistencyLevel, DriverException
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra import ConsistencyLevel
+from cassandra.cluster import Session
 from cassandra.pool import Host
 from cassandra.query import PreparedStatement
 from confluent_kafka import KafkaException
@@ -28,7 +28,7 @@ from eventstore.tenancy import Cluster, Registry
 from eventstore.timeline.connect import now_ms
 from tests.benchmarks.watch import status_mb
 from tests.chaos.evidence import Topics, gather
-from tests.chaos.freshness import Freshness
+from tests.chaos.freshness import NOT_NOW, Freshness
 from tests.chaos.load import Mix, Publisher, Record, records
 from tests.chaos.oracle import Evidence, Verdict, judge
 from tests.chaos.servers import CQL_PORT, DATACENTER, KAFKA_PORT, RING, SINGLE, Servers
@@ -311,7 +311,7 @@ class Field:
 def _answers(session: Session, ask: PreparedStatement, host: Host) -> bool:
     try:
         session.execute(ask, host=host)
-    except (DriverException, NoHostAvailable):
+    except NOT_NOW:
         return False
     return True
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable, Session
+from cassandra.connection import ConnectionException
 
 from eventstore.store.session import close, connect
 from eventstore.tenancy import Tier
@@ -24,6 +25,8 @@ USERS: Final = 4
 """Each has its own Kafka partition, or shares it by chance."""
 READ: Final = "SELECT properties FROM events WHERE uid = ? AND tenant = ? AND bid = ? AND ts >= ?"
 READ_SECONDS: Final = 5.0
+NOT_NOW: Final = (DriverException, NoHostAvailable, ConnectionException)
+"""What the driver raises while nodes are away."""
 
 
 class Seen(NamedTuple):
@@ -125,7 +128,7 @@ class Freshness:
         for bid in {self._tier.buckets.bid(ts_ms) for ts_ms in (oldest_ms, int(time.time() * 1_000))}:
             try:
                 rows = session.execute(read, (user.uid, self._tenant, bid, oldest_ms))
-            except (DriverException, NoHostAvailable):  # a reader tries again; its markers are so much older then
+            except NOT_NOW:  # a reader tries again; its markers are so much older then
                 return
             for number in {orjson.loads(row[0])["n"] for row in rows} & user.published.keys():
                 published = user.published.pop(number)
