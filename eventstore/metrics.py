@@ -21,7 +21,7 @@ DIVERTED = Counter("eventstore_diverted_total", "Records confirmed in their clus
 DRAINED = Counter("eventstore_drained_total", "Diverted records done with after all.", ["cluster"])
 TENANT_RECORDS = Counter(
     "eventstore_tenant_records_total",
-    "Records by tenant and outcome (stored, expired, rejected); the tenants after the first hundred share `_other`.",
+    "Records by tenant and outcome (accepted, rejected); the tenants after the first hundred share `_other`.",
     ["tenant", "outcome"],
 )
 

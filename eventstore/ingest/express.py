@@ -102,6 +102,8 @@ class Sorted:
     """How many, by tier."""
     erased: int = 0
     """How many were of an erased past."""
+    tenants: Counter[str] = field(default_factory=Counter)
+    """How many rows, by tenant."""
 
 
 class Express:
@@ -249,7 +251,18 @@ class Express:
             if destination.buckets:
                 groups = [batch for bucket in destination.buckets.values() for batch in bucket.groups.values()]
                 found.batches[destination.tier.cluster.name] = groups
+                for bucket in destination.buckets.values():
+                    self._count(bucket.groups, found.tenants)
                 destination.forget()
+
+    def _count(self, groups: dict[bytes, Batch], tenants: Counter[str]) -> None:
+        """By group, not by record: 0.05 us a record at three to a group."""
+        rows: dict[str, int] = {}
+        for key, batch in groups.items():
+            # forgotten in mid-chunk, when there were too many to remember
+            tenant = sender.tenant if (sender := self._senders.get(key)) else key.partition(b":")[0].decode()
+            rows[tenant] = rows.get(tenant, 0) + len(batch)
+        tenants.update(rows)
 
     def _follow(self, registry: Registry) -> None:
         if registry is not self._registry:  # what was remembered may no longer hold

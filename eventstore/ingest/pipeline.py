@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
@@ -47,6 +47,7 @@ class Pipeline:
     """Where records wait while their cluster's circuit is open; without it an open circuit fails the chunk."""
     limit: BatchLimit = field(default_factory=BatchLimit)
     rejects: RejectWindow = field(default_factory=lambda: RejectWindow(RejectLimit()))
+    tenants: metrics.TenantCounts = field(default_factory=metrics.TenantCounts)
 
     async def run(self, chunk: Chunk) -> None:
         """Store, expire, leave out (erased), divert or dead-letter every record of the chunk.
@@ -68,6 +69,9 @@ class Pipeline:
             metrics.EXPIRED.labels(tier).inc(count)
         metrics.ERASED.inc(found.erased)
         metrics.CONSUMED.inc(len(chunk))
+        self.tenants.add("accepted", found.tenants)
+        if found.rejects:
+            self.tenants.add("rejected", _claimed(found.rejects, found.admission.registry))
 
     async def store(self, outlet: Outlet, cluster: str, found: Sorted, chunk: Chunk) -> None:
         rows = found.batches[cluster]
@@ -99,6 +103,12 @@ async def _all_of(steps: Sequence[Coroutine[Any, Any, None]]) -> None:
     outcomes = await asyncio.gather(*steps, return_exceptions=True)
     if (failure := next((each for each in outcomes if each is not None), None)) is not None:
         raise failure
+
+
+def _claimed(rejects: Iterable[tuple[Rejected, Record]], registry: Registry) -> Counter[str]:
+    """How many by the tenant that their key names, if there is one of that name: hostile keys must not become labels."""
+    names = ((record.key() or b"").partition(b":")[0].decode(errors="replace") for _, record in rejects)
+    return Counter(name for name in names if name in registry.tenants)
 
 
 def _reject(rejected: Rejected, record: Record) -> Reject:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import Message
 
+from eventstore import metrics
 from eventstore.errors import CircuitOpenError, PermanentStoreError, RefusedError, TransientKafkaError
 from eventstore.events import Coordinates, Reason, event_id
 from eventstore.events.cells import Batch, values
@@ -193,3 +194,17 @@ def test_suspiciously_many_rejects_fail_the_chunk_before_they_reach_the_dead_let
     with pytest.raises(RefusedError, match="malformed 9"):
         world.run(message(1), *(message(2 + n, b"not json") for n in range(9)))
     assert world.dead_letters.rejects == []
+
+
+def test_records_are_counted_by_tenant_and_a_name_that_nobody_knows_is_none() -> None:
+    def counted(tenant: str, outcome: str) -> float:
+        value: float = metrics.TENANT_RECORDS.labels(tenant, outcome)._value.get()
+        return value
+
+    before = [counted("shop", "accepted"), counted("forum", "accepted"), counted("forum", "rejected")]
+    World().run(
+        message(1), message(2, uid="u2"), message(3, tenant="forum"), message(4, b"no", tenant="forum"), message(5, tenant="mars")
+    )  # fmt: skip
+    after = [counted("shop", "accepted"), counted("forum", "accepted"), counted("forum", "rejected")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [2, 1, 1]
+    assert "mars" not in str(list(metrics.TENANT_RECORDS.collect()))
