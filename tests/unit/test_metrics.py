@@ -4,16 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from eventstore import metrics
+from eventstore.config import Settings
 from eventstore.metrics import TenantCounts
 
 pytestmark = pytest.mark.unit
 
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-ALERTS = Path(__file__).parents[2] / "deploy" / "alerts.yaml"
+ROOT = Path(__file__).parents[2]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+ALERTS = yaml.safe_load((ROOT / "deploy" / "alerts.yaml").read_text("utf-8"))
 
 
 def described() -> list[Metric]:
@@ -31,6 +34,50 @@ def test_every_metric_is_named_with_its_unit_and_explained() -> None:
     for metric in described():
         assert re.fullmatch(r"eventstore_[a-z_]+", metric.name)
         assert metric.documentation.endswith("."), metric.name
+
+
+def labels_by_name() -> dict[str, set[str]]:
+    wrappers = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    return {next(iter(wrapper.describe())).name: set(wrapper._labelnames) for wrapper in wrappers}
+
+
+def test_the_page_for_operators_explains_every_metric_with_its_labels() -> None:
+    rows = dict(re.findall(r"^\| `(eventstore_\w+)` \| ([a-z, ]*)\|", OPERATIONS, re.MULTILINE))
+    assert set(rows) == exposed()
+    for name, labels in labels_by_name().items():
+        told = rows[name if name in rows else f"{name}_total"]
+        assert set(filter(None, told.strip().split(", "))) == labels, name
+
+
+def test_every_alert_asks_for_metrics_and_labels_that_exist_and_says_what_to_do() -> None:
+    rules = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+    known = exposed() | {f"{name}_bucket" for name in exposed()}
+    labels = set.union(*labels_by_name().values()) | {"instance", "le"}
+    for rule in rules:
+        assert set(re.findall(r"eventstore_\w+", rule["expr"])) <= known, rule["alert"]
+        for grouped in re.findall(r"by \(([^)]*)\)", rule["expr"]):
+            assert set(grouped.split(", ")) <= labels, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "action"}
+
+
+def test_every_setting_that_operators_are_told_of_exists() -> None:
+    told = set(
+        re.findall(r"`(worker|circuit|log)\.(\w+)", OPERATIONS + (ROOT / "deploy" / "alerts.yaml").read_text("utf-8"))
+    )
+    settings = Settings.model_construct()
+    assert len(told) > 5, "the walk has lost its way"
+    assert [
+        (section, name) for section, name in told if name not in type(getattr(settings, section)).model_fields
+    ] == []
+
+
+def test_every_log_line_that_operators_are_told_of_is_written() -> None:
+    told = re.findall(r"^\| `([a-z][^|]+[a-z`])` \| [^|]+ \|$", OPERATIONS.partition("## Log lines")[2], re.MULTILINE)
+    assert len(told) > 5, "the walk has lost its way"
+    source = "".join(
+        path.read_text("utf-8") for folder in ("eventstore", "workers") for path in (ROOT / folder).rglob("*.py")
+    )
+    assert [line for line in told if f'"{line}"' not in source] == []
 
 
 def counter() -> Counter:
