@@ -65,6 +65,7 @@ chaos: $(READY) ## break everything under load and count what is lost (an hour);
 
 chaos-short: $(READY) ## the same for every commit: a few kills, thousands of events, minutes
 	@$(BIN)/python -m tests.chaos run --short
+	@$(BIN)/python -m tests.chaos.drill --short
 
 drill: $(READY) ## lose a cluster with its disks and bring it back: from a backup, and from Kafka alone; DRILL_EVENTS=60000
 	@$(BIN)/python -m tests.chaos.drill

@@ -38,6 +38,7 @@ COMMANDS = (
     "marks",
     "backup",
     "erase",
+    "erasures",
     "settings",
     "demo",
 )

@@ -1,7 +1,7 @@
-"""`eventstore erase` and `eventstore erasures`: a user's past is deleted and stays deleted."""
+"""`eventstore erase`: a user's past is deleted and stays deleted."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from eventstore.cli.console import AsJson, err, out, print_json, printable, progress, table
+from eventstore.cli.console import AsJson, err, out, printable, progress, table
 from eventstore.cli.timeline import instant
 from eventstore.config import Settings, load_settings
 from eventstore.errors import EventstoreError, ExitCode, QueryError, UnknownTenantError
@@ -17,7 +17,7 @@ from eventstore.events.erasure import Erasure
 from eventstore.events.moment import rfc3339
 from eventstore.ingest.admission import ClockRules
 from eventstore.registry import load_registry, now_ms
-from eventstore.replay.erasure import Holding, Reach, outlived, reach, survey, unused_clusters
+from eventstore.replay.erasure import Holding, Reach, reach, survey, unused_clusters
 from eventstore.store.eraser import delete_partitions
 from eventstore.store.reader import EventReaders
 from eventstore.stream.erasures import ErasureTable
@@ -29,14 +29,11 @@ REQUEST_SECONDS = 30.0
 PARALLEL = 8
 """Clusters at the same time."""
 
-erasures = typer.Typer(name="erasures", help="List, repeat and forget erasures of users.", no_args_is_help=True)
-
 Execute = Annotated[bool, typer.Option("--execute", help="Really do it. Without it, only show what would be done.")]
 
 
 def register(app: typer.Typer) -> None:
     app.command("erase")(erase)
-    app.add_typer(erasures)
 
 
 def erase(
@@ -71,7 +68,7 @@ def erase(
         standing = records.find(tenant, uid)
         # never less than what is erased already: a tombstone cannot be taken back
         erasure = asked if standing is None or standing.to_micros < asked.to_micros else standing
-        within = reach(registry, now_ms(), _clock(settings))
+        within = reach(registry, now_ms(), clock_rules(settings))
         before = _survey(settings, erasure, within)
     if tenant not in registry.tenants and not before and standing is None:
         raise UnknownTenantError(
@@ -83,94 +80,13 @@ def erase(
         return
     with err.status("recording the erasure"):
         records.record(erasure)
-    failures = _delete(within, [erasure])
+    failures = delete_everywhere(within, [erasure])
     with err.status("looking at what is left"):
         left = [] if failures else _survey(settings, erasure, within)
     _print_done(erasure, before, left, failures, as_json=as_json)
     _warn_of_unused(registry)
     if failures or any(holding.rows for holding in left):
         raise typer.Exit(ExitCode.FAILED)
-
-
-@erasures.command("list")
-def show(*, as_json: AsJson = False) -> None:
-    """List the erasures on record.
-
-    Examples:
-    - `eventstore erasures list`
-    - `eventstore erasures list --json`
-    """
-    settings = load_settings()
-    with err.status("reading the erasures"):
-        found = ErasureTable(settings.kafka, settings.topics.erasures).read()
-    if as_json:
-        print_json([_json(erasure) for erasure in found])
-    else:
-        _print(found, f"{len(found):,} erasures")
-
-
-@erasures.command()
-def repeat(
-    *,
-    cluster: Annotated[
-        list[str] | None,
-        typer.Option("--cluster", metavar="NAME", help="Only on this cluster; may be repeated. Default: all."),
-    ] = None,
-    execute: Execute = False,
-    as_json: AsJson = False,
-) -> None:
-    """Delete again what every erasure on record covers. Run it after every restore: a backup does not know of later erasures.
-
-    Examples:
-    - `eventstore erasures repeat`
-    - `eventstore erasures repeat --cluster es30 --execute`
-    """
-    settings = load_settings()
-    registry = load_registry(settings.registry)
-    if unknown := sorted(set(cluster or ()) - set(registry.clusters)):
-        raise QueryError(
-            f"--cluster: expected clusters of the registry ({', '.join(registry.clusters)}), got {', '.join(unknown)}"
-        )
-    within = [e for e in reach(registry, now_ms(), _clock(settings)) if not cluster or e.cluster.name in cluster]
-    with err.status("reading the erasures"):
-        found = ErasureTable(settings.kafka, settings.topics.erasures).read()
-    failures = _delete(within, found) if execute else {}
-    partitions = {each.cluster.name: sum(len(each.doomed(erasure)) for erasure in found) for each in within}
-    if as_json:
-        print_json({"executed": execute, "erasures": len(found), "partitions": partitions, "failures": failures})
-    else:
-        for name, count in partitions.items():
-            done = f"failed: {failures[name]}" if name in failures else "deleted" if execute else "to delete"
-            out.print(f"{name}: {count:,} partitions of {len(found):,} users {done}", markup=False, soft_wrap=True)
-        _hint(execute=execute)
-    if failures:
-        raise typer.Exit(ExitCode.FAILED)
-
-
-@erasures.command()
-def prune(*, execute: Execute = False, as_json: AsJson = False) -> None:
-    """Forget erasures that no event can reach any more: their moment is older than every tier's retention.
-
-    Such events are expired on arrival anyway, so the record of who was erased has served its purpose.
-
-    Examples:
-    - `eventstore erasures prune`
-    - `eventstore erasures prune --execute`
-    """
-    settings = load_settings()
-    registry = load_registry(settings.registry)
-    records = ErasureTable(settings.kafka, settings.topics.erasures)
-    with err.status("reading the erasures"):
-        old = outlived(records.read(), registry, now_ms(), _clock(settings))
-    if execute:
-        with progress() as bars:
-            for erasure in bars.track(old, description="forgetting"):
-                records.forget(erasure)
-    if as_json:
-        print_json({"executed": execute, "erasures": [_json(erasure) for erasure in old]})
-    else:
-        _print(old, f"{len(old):,} erasures {'forgotten' if execute else 'to forget'}")
-        _hint(execute=execute)
 
 
 def _asked(settings: Settings, tenant: str, uid: str, to_ms: int | None) -> Erasure:
@@ -186,7 +102,7 @@ def _asked(settings: Settings, tenant: str, uid: str, to_ms: int | None) -> Eras
     return Erasure(tenant, uid, (now if to_ms is None else to_ms) * 1_000 + 999, now)
 
 
-def _clock(settings: Settings) -> ClockRules:
+def clock_rules(settings: Settings) -> ClockRules:
     return ClockRules(settings.worker.max_future, settings.worker.late_after)
 
 
@@ -201,7 +117,7 @@ def _survey(settings: Settings, erasure: Erasure, within: Sequence[Reach]) -> li
     return asyncio.run(look())
 
 
-def _delete(within: Sequence[Reach], of: Sequence[Erasure]) -> dict[str, str]:
+def delete_everywhere(within: Sequence[Reach], of: Sequence[Erasure]) -> dict[str, str]:
     """Delete on all clusters at once; why it failed, by cluster. One's trouble stays its own."""
     with progress() as bars, ThreadPoolExecutor(PARALLEL) as pool:
 
@@ -222,10 +138,12 @@ def _delete(within: Sequence[Reach], of: Sequence[Erasure]) -> dict[str, str]:
 
 def _print_plan(erasure: Erasure, found: Sequence[Holding], *, as_json: bool) -> None:
     if as_json:
-        print_json({"executed": False, "erasure": _json(erasure), "found": [asdict(holding) for holding in found]})
+        print_json(
+            {"executed": False, "erasure": as_document(erasure), "found": [asdict(holding) for holding in found]}
+        )
         return
     out.print(_holdings(erasure, found))
-    _hint(execute=False)
+    hint(execute=False)
 
 
 def _print_done(
@@ -233,7 +151,7 @@ def _print_done(
 ) -> None:
     if as_json:
         found = {"found": [asdict(h) for h in before], "left": [asdict(h) for h in left]}
-        print_json({"executed": True, "erasure": _json(erasure), **found, "failures": failures})
+        print_json({"executed": True, "erasure": as_document(erasure), **found, "failures": failures})
         return
     rows = sum(holding.rows for holding in before)
     who = f"{printable(erasure.uid)} of {erasure.tenant}"
@@ -257,16 +175,11 @@ def _holdings(erasure: Erasure, found: Sequence[Holding]) -> Any:
     return table(f"{erasure.uid} of {erasure.tenant}", columns, rows)
 
 
-def _print(found: Iterable[Erasure], title: str) -> None:
-    rows = ((e.tenant, e.uid, rfc3339(e.to_micros // 1_000), rfc3339(e.recorded_ms)) for e in found)
-    out.print(table(title, ("tenant", "user", "erased up to", "recorded"), rows))
-
-
-def _json(erasure: Erasure) -> dict[str, Any]:
+def as_document(erasure: Erasure) -> dict[str, Any]:
     return msgspec.structs.asdict(erasure)
 
 
-def _hint(*, execute: bool) -> None:
+def hint(*, execute: bool) -> None:
     if not execute:
         err.print("Nothing was changed; add --execute to do it.")
 

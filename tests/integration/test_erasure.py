@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from eventstore.cli import erase as command
+from eventstore.cli import erase, erasures
 from eventstore.events.erasure import Erasure, Erasures
 from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
@@ -40,7 +40,8 @@ def uid() -> str:
 
 def run(world: World, *arguments: str) -> Result:
     app = typer.Typer(pretty_exceptions_enable=False)
-    command.register(app)
+    erase.register(app)
+    erasures.register(app)
     return CliRunner(env=world.environment | {"COLUMNS": "200"}).invoke(app, arguments)
 
 
