@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from eventstore.cli.console import AsJson, err, out, printable, progress, table
+from eventstore.cli.console import AsJson, err, out, print_json, printable, progress, table
 from eventstore.cli.timeline import instant
 from eventstore.config import Settings, load_settings
 from eventstore.errors import EventstoreError, ExitCode, QueryError, UnknownTenantError

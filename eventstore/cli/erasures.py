@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from eventstore.cli.console import AsJson, err, out, progress, table
+from eventstore.cli.console import AsJson, err, out, print_json, progress, table
 from eventstore.cli.erase import Execute, as_document, clock_rules, delete_everywhere, hint
 from eventstore.config import load_settings
 from eventstore.errors import ExitCode, QueryError
