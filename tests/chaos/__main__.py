@@ -1,5 +1,6 @@
 """`python -m tests.chaos run|table|down`: what `make chaos` and `make chaos-short` call."""
 
+import json
 import shutil
 import signal
 import time
@@ -61,7 +62,7 @@ def play(name: str, up: Servers, events: int) -> Outcome:
         except Exception as error:  # noqa: BLE001 — told in the scenario's line; the next one begins on a new field
             failure = f"{type(error).__name__}: {error}"
             err.print(traceback.format_exc(), markup=False)
-        _keep_log(field)
+        _keep_traces(field)
         return _outcome(scenario, field, verdict, failure, time.monotonic() - begun)
 
 
@@ -83,10 +84,13 @@ def _outcome(scenario: Scenario, field: Field, verdict: Verdict, failure: str | 
     )
 
 
-def _keep_log(field: Field) -> None:
+def _keep_traces(field: Field) -> None:
+    """The workers' log; freshness, lag and memory over time."""
     results.FOLDER.mkdir(exist_ok=True)
     if field.world.log.exists():
         shutil.copy(field.world.log, results.FOLDER / f"{field.name}.log")
+    traces = {"freshness": field.freshness.seen, "samples": field.samples}
+    (results.FOLDER / f"{field.name}.traces.json").write_text(json.dumps(traces), "utf-8")
 
 
 @app.command()

@@ -52,7 +52,7 @@ def _weather(field: Field, proxy: Proxy) -> None:
     )
     for name, begin in faults:
         field.wait_until_busy()
-        assert proxy.connections, "the workers do not come by the proxy"
+        field.wait(lambda: bool(proxy.connections), "the workers to come by the proxy")
         begin()
         lasting = BLACK_HOLE_SECONDS if name == "black hole" else LASTING
         field.go_on(field.lasting(SHORT, lasting))
