@@ -500,13 +500,24 @@ async def test_closing_fails_what_is_on_its_way() -> None:
 
 @on_event_loop
 async def test_after_our_own_fault_nothing_is_written_any_more() -> None:
-    async with fake_ring() as ring, lane(of(ring)) as writer:
-        ring.nodes[0].on_write = lambda write: write.refuse(UNAVAILABLE)  # it says no more, though it must
+    """The fault: a tablet that the router cannot read. Calls that wait for another node hear of it too."""
+    async with fake_ring(nodes=2) as ring, lane(of(ring)) as writer:
+        some = batches(40)
+        silent = writer._router.pick(some[0][0], writer._nodes)
+        for node in ring.nodes:
+            node.on_write = lambda _: None
+        mine = [each for each in some if writer._router.pick(each[0], writer._nodes) is silent]
+        waiting = asyncio.create_task(_all(writer.write(mine)))
+        await eventually(lambda: sum(len(node.writes) for node in ring.nodes) == len(mine), "all at the silent node")
+        broken = short(1) + text("tablets-routing-v1") + integer(1) + b"?"
+        for node in ring.nodes:
+            node.on_write = lambda write: write.acknowledge(flags=0x04, before=broken)
         with pytest.raises(Exception, match=r"unpack|buffer") as bug:
-            await writer.write(batches(1))
+            await writer.write([each for each in some if each not in mine])
         assert not isinstance(bug.value, StoreError)
-        with pytest.raises(type(bug.value)):
-            await writer.write(batches(1))
+        for call in (waiting, writer.write(batches(1))):
+            with pytest.raises(type(bug.value)):
+                await asyncio.wait_for(call, CONNECT_SECONDS / 2)
 
 
 # ------------------------------------------------------------------------------------------------------ refused at open
