@@ -20,7 +20,7 @@ from eventstore.config import KafkaSettings
 from eventstore.errors import KafkaError as OurKafkaError
 from eventstore.errors import RefusedError, TransientKafkaError
 from eventstore.stream.client import client_config, open_client
-from eventstore.stream.failures import mapped
+from eventstore.stream.failures import ask_until_answered, mapped
 from eventstore.stream.topics import Action, Step, Topic, plan
 
 REQUEST_TIMEOUT: Final = 15.0
@@ -45,14 +45,7 @@ class TopicAdmin:
         Asked for again while partitions change their leader, as new ones do.
         """
         asked = None if names is None else set(names)
-        deadline = time.monotonic() + REQUEST_TIMEOUT
-        while True:
-            try:
-                return self._look(asked)
-            except TransientKafkaError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(SETTLE_PAUSE)
+        return ask_until_answered(lambda: self._look(asked), REQUEST_TIMEOUT)
 
     def _look(self, names: set[str] | None) -> dict[str, Topic]:
         with mapped(f"topics on {self._servers}"):

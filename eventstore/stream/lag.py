@@ -1,19 +1,16 @@
 """How far a consumer group is behind the end of a topic."""
 
 from dataclasses import dataclass
-from time import monotonic, sleep
 from types import TracebackType
 from typing import Final, Self
 
 from confluent_kafka import Consumer, TopicPartition
 
 from eventstore.config import KafkaSettings
-from eventstore.errors import TransientKafkaError
 from eventstore.stream.client import client_config, open_client
-from eventstore.stream.failures import kafka_error, mapped
+from eventstore.stream.failures import ask_until_answered, kafka_error, mapped
 
 ANSWER_SECONDS: Final = 10.0
-RETRY_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,7 @@ class GroupLag:
 
     def __init__(self, kafka: KafkaSettings, group: str, topic: str) -> None:
         self._topic = topic
+        self._doing = f"asking for the lag on {topic}"
         self._client = open_client(Consumer, client_config(kafka) | {"group.id": group, "enable.auto.commit": False})
 
     def read(self) -> Standing:
@@ -42,26 +40,19 @@ class GroupLag:
         Raises:
             KafkaError: Kafka does not answer in time, or has no such topic.
         """
-        deadline = monotonic() + ANSWER_SECONDS
-        while True:
-            try:
-                return self._read()
-            except TransientKafkaError:
-                if monotonic() > deadline:
-                    raise
-                sleep(RETRY_SECONDS)
+        return ask_until_answered(self._read, ANSWER_SECONDS)
 
     def _read(self) -> Standing:
-        with mapped(f"asking for the lag on {self._topic}"):
+        with mapped(self._doing):
             found = self._client.list_topics(self._topic, timeout=ANSWER_SECONDS).topics[self._topic]
             if found.error is not None:
-                raise kafka_error(found.error, f"asking for the lag on {self._topic}")
+                raise kafka_error(found.error, self._doing)
             partitions = [TopicPartition(self._topic, number) for number in found.partitions]
             bounds = {p.partition: self._client.get_watermark_offsets(p, timeout=ANSWER_SECONDS) for p in partitions}
             committed = self._client.committed(partitions, timeout=ANSWER_SECONDS)
         for partition in committed:
             if partition.error is not None:
-                raise kafka_error(partition.error, f"asking for the lag on {self._topic}")
+                raise kafka_error(partition.error, self._doing)
         return Standing(
             committed={p.partition: p.offset if p.offset >= 0 else bounds[p.partition][0] for p in committed},
             end={number: end for number, (_, end) in bounds.items()},
