@@ -189,6 +189,11 @@ class GatewaySettings(Section):
     header_timeout: Seconds = Field(10.0, description="Seconds that a request's headers may take to arrive.")
     request_bytes: Count = Field(8 * 2**20, description="Most bytes of an array of events in our own envelope.")
     open_requests: Count = Field(1_024, description="Most requests worked on at a time; more are answered 503.")
+    read_timeout: Seconds = Field(5.0, description="Seconds that a read, or a part of an export, may take; then 504.")
+    open_reads: Count = Field(256, description="Most reads of one cluster worked on at a time; more are answered 503.")
+    open_exports: Count = Field(
+        16, description="Most NDJSON exports from one cluster at a time; more are answered 503."
+    )
     drain_timeout: Seconds = Field(15.0, description="Seconds that open requests have to end when it stops.")
     metrics_port: int = Field(
         0, ge=0, le=65_535, description="Port for Prometheus metrics and health on all interfaces; 0 serves none."

@@ -19,14 +19,19 @@ from eventstore import __version__
 from eventstore.config import GatewaySettings, Settings
 from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.gateway.access import Doorkeeper
+from eventstore.gateway.bulkhead import Bulkhead
 from eventstore.gateway.collect import Collector
 from eventstore.gateway.cors import Cors
+from eventstore.gateway.docs import docs_route
+from eventstore.gateway.openapi import description, description_route
+from eventstore.gateway.read import Reader
 from eventstore.gateway.routes import Route, Router
 from eventstore.gateway.service import SAFE, Gateway
 from eventstore.ingest.health import Check, Report, Stage
 from eventstore.registry import RegistryFile
 from eventstore.stream.dead_letters import DeadLetterProducer
 from eventstore.stream.publisher import Publisher
+from eventstore.timeline.connect import open_timeline
 from workers.status import Probes, StatusServer
 
 log = structlog.stdlib.get_logger(__name__)
@@ -84,7 +89,10 @@ class GatewayProcess:
         routes: list[Route] = []
         if Part.COLLECT in self.parts:
             routes += (await self._collector(doorkeeper, stack)).routes()
-        return routes
+        if Part.READ in self.parts:
+            routes += (await self._reader(doorkeeper, stack)).routes()
+        document = description(routes, __version__)
+        return [*routes, description_route(document), docs_route(document)]
 
     async def _collector(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> Collector:
         kafka, producer, topics = self.settings.kafka, self.settings.producer, self.settings.topics
@@ -95,6 +103,15 @@ class GatewayProcess:
             topics.events,
             int(self.settings.worker.max_future * 1_000_000),
             self.settings.gateway.request_bytes,
+        )
+
+    async def _reader(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> Reader:
+        settings = self.settings.gateway
+        return Reader(
+            doorkeeper,
+            await stack.enter_async_context(open_timeline(self.settings, doorkeeper.registry)),
+            reads=Bulkhead(settings.open_reads, settings.read_timeout),
+            exports=Bulkhead(settings.open_exports, settings.read_timeout),
         )
 
     def _gateway(self, doorkeeper: Doorkeeper, routes: Sequence[Route]) -> Gateway:

@@ -14,6 +14,7 @@ from eventstore.events.segment import CALLS, MAX_BATCH_BYTES, MAX_CALL_BYTES, De
 from eventstore.gateway.access import Doorkeeper
 from eventstore.gateway.http import HttpError, Request, Response, encode
 from eventstore.gateway.intake import Intake, Refused, RefusedEvent
+from eventstore.gateway.posting import batch_operation, call_operation, envelopes_operation
 from eventstore.gateway.routes import Guard, Handler, Route
 from eventstore.stream.dead_letters import Reject
 from eventstore.stream.publisher import Outgoing
@@ -77,7 +78,8 @@ class Collector:
     """Of an array or a stream of envelopes."""
 
     def routes(self) -> list[Route]:
-        batches = [Route("POST", f"/v1/{name}", self.batch, Guard.WRITE, summary, key_in_body=True, documented=shown)
+        batches = [Route("POST", f"/v1/{name}", self.batch, Guard.WRITE, summary, key_in_body=True, documented=shown,
+                         operation=batch_operation(Receipt))
                    for name, summary, shown in (("batch", "Several calls at once", True),
                                                 ("import", "Several calls of the past at once", True),
                                                 ("b", "Several calls at once", False))]  # fmt: skip
@@ -85,12 +87,13 @@ class Collector:
             *(self._call_route(kind, kind, documented=True) for kind in CALLS),
             *(self._call_route(short, kind, documented=False) for short, kind in SHORT.items()),
             *batches,
-            Route("POST", "/v1/events", self.events, Guard.WRITE, "Events in our own envelope: one, an array, or NDJSON"),
+            Route("POST", "/v1/events", self.events, Guard.WRITE, "Events in our own envelope: one, an array, or NDJSON",
+                  operation=envelopes_operation(Receipt)),
         ]  # fmt: skip
 
     def _call_route(self, name: str, kind: str, *, documented: bool) -> Route:
         return Route("POST", f"/v1/{name}", self.call(kind), Guard.WRITE, f"A Segment `{kind}` call",
-                     key_in_body=True, documented=documented)  # fmt: skip
+                     key_in_body=True, documented=documented, operation=call_operation(Receipt))  # fmt: skip
 
     def call(self, kind: str) -> Handler:
         """The handler of one of Segment's calls."""

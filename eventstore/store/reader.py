@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -11,6 +12,7 @@ from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
 
 from eventstore.config import ReaderSettings
 from eventstore.events.stored import LOWEST_EID, Slice, StoredEvent
+from eventstore.store.connections import Connections
 from eventstore.store.failures import mapped
 from eventstore.store.request import rows
 from eventstore.store.session import close, connect
@@ -101,39 +103,24 @@ class EventReader:
             return await rows(self._session.execute_async(bound, execution_profile=self._profile))
 
 
-class EventReaders:
-    """A reader for every cluster, connected when first asked for, so that a dead cluster troubles its own tenants only."""
+class EventReaders(Connections[EventReader]):
+    """A reader for every cluster, connected when first asked for, so that a dead cluster troubles its own tenants only.
+
+    `of` raises StoreError when no node answers, access is refused, or the table is not there, and ConfigurationError when a
+    password or TLS file is not where the registry says.
+    """
 
     def __init__(self, limits: ReaderSettings) -> None:
-        self._limits = limits
-        self._readers: dict[Cluster, asyncio.Task[EventReader]] = {}
+        super().__init__(partial(_connected, limits))
 
-    async def of(self, cluster: Cluster) -> EventReader:
-        """The cluster's reader. All who ask while it connects share one attempt; after a failure the next tries again.
 
-        Raises:
-            StoreError: no node answers, access is refused, or the table is not there.
-            ConfigurationError: a password or TLS file is not where the registry says.
-        """
-        connecting = self._readers.get(cluster)
-        if connecting is None or (connecting.done() and (connecting.cancelled() or connecting.exception())):
-            connecting = asyncio.create_task(asyncio.to_thread(self._connect, cluster))
-            self._readers[cluster] = connecting
-        return await asyncio.shield(connecting)
-
-    async def close(self) -> None:
-        """End all sessions, those still connecting included."""
-        readers = await asyncio.gather(*self._readers.values(), return_exceptions=True)
-        self._readers.clear()
-        await asyncio.gather(*(reader.close() for reader in readers if isinstance(reader, EventReader)))
-
-    def _connect(self, cluster: Cluster) -> EventReader:
-        session = connect(cluster, request_timeout=self._limits.request_timeout)
-        try:
-            return EventReader(cluster, session, self._limits)
-        except BaseException:
-            close(session)
-            raise
+def _connected(limits: ReaderSettings, cluster: Cluster) -> EventReader:
+    session = connect(cluster, request_timeout=limits.request_timeout)
+    try:
+        return EventReader(cluster, session, limits)
+    except BaseException:
+        close(session)
+        raise
 
 
 def _stored(row: tuple[Any, ...]) -> StoredEvent:

@@ -19,9 +19,23 @@ async def open_timeline(settings: Settings, registry: Callable[[], Registry]) ->
     readers = EventReaders(settings.reader)
     max_future_ms = int(settings.worker.max_future * 1_000)
     try:
-        yield Timeline(registry, readers, now_ms, settings.reader, max_future_ms)
+        yield Timeline(_following(registry, readers), readers, now_ms, settings.reader, max_future_ms)
     finally:
         await readers.close()
+
+
+def _following(registry: Callable[[], Registry], readers: EventReaders) -> Callable[[], Registry]:
+    """The registry in force; sessions with clusters that a new one has changed or removed are let go of."""
+    seen: Registry | None = None
+
+    def current() -> Registry:
+        nonlocal seen
+        if (found := registry()) is not seen:
+            seen = found
+            readers.retain(found.clusters.values())
+        return found
+
+    return current
 
 
 def now_ms() -> int:
