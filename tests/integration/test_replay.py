@@ -117,7 +117,7 @@ def test_what_is_missing_or_stale_is_found_by_its_coordinates_and_repaired(world
     assert told(world, "verify", "--from-earliest", "--to-latest")[-1]["counts"]["identical"] == 250
 
 
-def test_a_replay_that_is_killed_five_times_goes_on_from_its_last_commit(world: World) -> None:
+def test_a_replay_that_is_killed_goes_on_from_its_last_commit(world: World) -> None:
     world.publish([event(n) for n in range(COUNT)])
     running = start(world, "run", "--from-earliest", "--to-latest", "--rate", "1000", "--execute", "--json")
     until(lambda: bool(stored_replays(world)), "the replay's plan")
@@ -188,7 +188,7 @@ def test_filters_choose_what_is_stored_and_several_processes_share_the_work(worl
 
 def test_a_paused_replay_stops_and_a_cancelled_one_stays_so(world: World) -> None:
     world.publish([event(n) for n in range(600)])
-    running = start(world, "run", "--from-earliest", "--to-latest", "--rate", "20", "--execute", "--json")
+    running = start(world, "run", "--from-earliest", "--to-latest", "--rate", "5", "--execute", "--json")
     until(lambda: bool(stored_replays(world)), "the replay's plan")
     (plan,) = (each.plan for each in stored_replays(world))
     offsets = TopicOffsets(world.settings.kafka, plan.topic)
@@ -250,3 +250,18 @@ def test_the_live_group_is_moved_back_only_without_members_and_its_place_is_kept
     assert "leave them out" in refused(
         world, "run", "--from-earliest", "--reset-group", "--tier", "t30", how=ConfigurationError
     )
+
+
+def test_whoever_resumes_takes_the_place_of_those_who_run_already(world: World) -> None:
+    world.publish([event(n) for n in range(600)])
+    first = start(world, "run", "--from-earliest", "--to-latest", "--rate", "5", "--execute", "--json")
+    until(lambda: bool(stored_replays(world)), "the replay's plan")
+    (plan,) = (each.plan for each in stored_replays(world))
+    offsets = TopicOffsets(world.settings.kafka, plan.topic)
+    until(lambda: progress(plan, offsets.committed(plan.group)).done > 0, "some progress")
+    second = start(world, "resume", plan.id, "--json")
+    assert first.wait(60) == 1
+    assert second.poll() is None
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(60) == 1, "stopped is not done"
+    assert stored_replays(world)[0].status is Status.RUNNING, "to be resumed"
