@@ -21,6 +21,7 @@ from cassandra.pool import Host
 from cassandra.query import PreparedStatement
 from confluent_kafka import KafkaException
 
+from eventstore.errors import ConfigurationError
 from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
 from eventstore.stream.topics import retry_topic, retry_topics
@@ -78,6 +79,7 @@ class Field:
     publisher: Publisher
     freshness: Freshness
     topics: Topics
+    known_registry: Registry
     events: int
     rate: float
     kills: int = 0
@@ -243,7 +245,10 @@ class Field:
 
     @property
     def registry(self) -> Registry:
-        return load_registry(self.world.registry)
+        """As in force: the last one that was valid."""
+        with suppress(ConfigurationError):
+            self.known_registry = load_registry(self.world.registry)
+        return self.known_registry
 
     @property
     def divert_topics(self) -> list[str]:
@@ -363,11 +368,12 @@ def open_field(name: str, servers: Servers, terms: Terms) -> Iterator[Field]:
         base = folder / "base.yaml"
         base.write_text(yaml.safe_dump(base_registry() | {"tenants": {}}), "utf-8")
         with own_world(RunningStack(BOOTSTRAP, base), folder, dict(terms.tenants)) as world:
-            tier = next(t for t in load_registry(world.registry).tiers.values() if t.cluster.name == terms.watched)
+            registry = load_registry(world.registry)
+            tier = next(t for t in registry.tiers.values() if t.cluster.name == terms.watched)
             publisher = Publisher(BOOTSTRAP, world.settings.topics.events)
             freshness = Freshness(publisher, MARKERS[terms.watched], tier)
             topics = Topics(BOOTSTRAP, group_of(world))
-            opened = Field(name, servers, world, publisher, freshness, topics, terms.events, terms.rate)
+            opened = Field(name, servers, world, publisher, freshness, topics, registry, terms.events, terms.rate)
             try:
                 with _sampling(opened):
                     freshness.start()

@@ -85,7 +85,7 @@ def all_kinds(field: Field) -> None:
 
 
 def nothing_but_bad(field: Field) -> None:
-    """Only bad records: workers halt and acknowledge none of them, until an operator lets the dead letters have them."""
+    """Only bad records: workers halt long before all are dead letters, until an operator lets the dead letters have them."""
     field.freshness.quiet()
     field.publisher.publish(islice(bad_records(0), field.events))
     halting = [field.start_worker() for _ in range(2)]

@@ -108,9 +108,11 @@ def _killed_again_and_again(field: Field) -> str:
     )
     replay = ""
     for _ in field.times(KILLS):
-        running = subprocess.Popen(
-            [*REPLAY, *words], env=field.world.environment, stdout=subprocess.PIPE, start_new_session=True
-        )
+        with field.world.log.open("ab") as log:
+            running = subprocess.Popen(
+                [*REPLAY, *words],
+                env=field.world.environment, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+            )  # fmt: skip
         assert running.stdout is not None
         progress = (json.loads(line) for line in running.stdout)
         begun = next(line for line in progress if line["event"] == "started")
