@@ -100,8 +100,8 @@ class WorkerSettings(Section):
     drain_timeout: Seconds = Field(5.0, description="Seconds to finish open work on a revocation or a stop.")
     chunk_records: Count = Field(2_000, description="Most records handed on at once.")
     in_flight_records: Count = Field(16_000, description="Most records taken from Kafka and not yet finished.")
-    in_flight_bytes: Count = Field(32 * 2**20, description="Most bytes taken from Kafka and not yet finished.")
-    fetch_queue_bytes: Count = Field(16 * 2**20, description="Most bytes prefetched by the Kafka client.")
+    in_flight_bytes: Count = Field(16 * 2**20, description="Most bytes taken from Kafka and not yet finished.")
+    fetch_queue_bytes: Count = Field(8 * 2**20, description="Most bytes prefetched by the Kafka client.")
     max_future: Seconds = Field(86_400.0, description="Seconds that an event may lie in the future.")
     late_after: Seconds = Field(
         3_600.0, description="Age in seconds from which a row is written with its remaining time to live."
@@ -195,6 +195,8 @@ class GatewaySettings(Section):
         16, description="Most NDJSON exports from one cluster at a time; more are answered 503."
     )
     drain_timeout: Seconds = Field(15.0, description="Seconds that open requests have to end when it stops.")
+    live_feeds: Count = Field(1_000, description="Most live feeds at a time; more are answered 503.")
+    live_heartbeat: Seconds = Field(15.0, description="Seconds between two signs of life of a live feed.")
     metrics_port: int = Field(
         0, ge=0, le=65_535, description="Port for Prometheus metrics and health on all interfaces; 0 serves none."
     )

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from eventstore.stream.chunk import Chunk, Member, Record, State
 from eventstore.stream.ledger import Ledger
 
-RECORD_OVERHEAD_BYTES: Final = 512
-"""What a record weighs beside its value: its key, and the client's object for it."""
+RECORD_OVERHEAD_BYTES: Final = 384
+"""What a record weighs beside its value: its key, and the client's object for it (measured: 340 with a key of 12 bytes)."""
 
 
 class Place(NamedTuple):
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 class ConsumerPolicy:
     chunk_records: int = 2_000
     in_flight_records: int = 16_000
-    in_flight_bytes: int = 32 * 2**20
+    in_flight_bytes: int = 16 * 2**20
     commit_seconds: float = 1.0
     drain_seconds: float = 5.0
     ends: Mapping[Place, int] | None = None

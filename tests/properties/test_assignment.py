@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Message
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from eventstore.stream.assignment import Assignments, ConsumerPolicy, Place
 from eventstore.stream.chunk import Chunk
@@ -123,6 +123,10 @@ class GroupMachine(RuleBasedStateMachine):
         chunk.finish()
         chunk.finish()  # whoever says it twice does no harm
 
+    @initialize(rounds=st.integers(1, 3), left=st.integers(0, 2))
+    def begin(self, rounds: int, left: int) -> None:
+        self.run(rounds, left)
+
     @rule(rounds=st.integers(1, 3), left=st.integers(0, 2))
     def run(self, rounds: int, left: int) -> None:
         """What happens most of the time, with some chunks left open and some commits not answered."""
@@ -162,12 +166,15 @@ class GroupMachine(RuleBasedStateMachine):
     @rule(data=st.data(), heard=st.booleans())
     def end_to_revoke(self, data: st.DataObject, *, heard: bool) -> None:
         if member := self.one(data, lambda m: m.leaving):
-            for offset in member.assignments.committable([PLACE]).values():
-                if heard:
-                    self.take_commit(member, offset)
-            self.forget(member)
-            if self.owner is member:
-                self.owner = None
+            self.give_up(member, heard=heard)
+
+    def give_up(self, member: Member, *, heard: bool) -> None:
+        for offset in member.assignments.committable([PLACE]).values():
+            if heard:
+                self.take_commit(member, offset)
+        self.forget(member)
+        if self.owner is member:
+            self.owner = None
 
     def forget(self, member: Member) -> None:
         member.assignments.remove([PLACE])
@@ -178,12 +185,16 @@ class GroupMachine(RuleBasedStateMachine):
         if member := self.one(data, lambda m: m.position is not None and self.owner is not m):
             self.forget(member)
 
-    @rule(which=st.integers(0, 1), what=st.sampled_from(["nothing"] * 4 + ["revoke"] * 3 + ["expel", "fail", "crash"]))
+    @rule(which=st.integers(0, 1), what=st.sampled_from(["nothing"] * 4 + ["revoke", "move", "expel", "fail", "crash"]))
     def disturb(self, which: int, what: str) -> None:
         member = self.members[which]
         if what == "revoke" and member.position is not None:
             member.leaving = True
             member.assignments.withhold([PLACE])
+        elif what == "move" and self.owner is not None:  # to another member, or away and back again
+            self.give_up(self.owner, heard=True)
+            if member.position is None:
+                self.give_to(member)
         elif what == "expel":  # the member does not know it yet
             self.owner = None
         elif what == "fail" and member.claimed:
