@@ -110,4 +110,8 @@ HTTP_SECONDS = Histogram(
     ["route"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
 )
+LIVE_FEEDS = Gauge("eventstore_live_feeds", "Live feeds that are open.")
+LIVE_ENDED = Counter(
+    "eventstore_live_ended_total", "Live feeds that we have ended: slow, stopped, moved or failed.", ["cause"]
+)
 HTTP_EVENTS = Counter("eventstore_http_events_total", "Events posted, by outcome: accepted or rejected.", ["outcome"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from time import monotonic
+from time import monotonic, time_ns
 
 import structlog
 import uvloop
@@ -23,14 +23,19 @@ from eventstore.gateway.bulkhead import Bulkhead
 from eventstore.gateway.collect import Collector
 from eventstore.gateway.cors import Cors
 from eventstore.gateway.docs import docs_route
+from eventstore.gateway.live import Live
 from eventstore.gateway.openapi import description, description_route
 from eventstore.gateway.read import Reader
 from eventstore.gateway.routes import Route, Router
 from eventstore.gateway.service import SAFE, Gateway
+from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.health import Check, Report, Stage
 from eventstore.registry import RegistryFile
 from eventstore.stream.dead_letters import DeadLetterProducer
+from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.publisher import Publisher
+from eventstore.stream.tail import Tail
+from eventstore.stream.watch import Ending
 from eventstore.timeline.connect import open_timeline
 from workers.status import Probes, StatusServer
 
@@ -65,6 +70,8 @@ class GatewayProcess:
     settings: Settings
     parts: Sequence[Part]
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    tail: Tail | None = None
+    """What live feeds read; none where no questions are answered."""
     stage: Stage = Stage.STARTING
     turned_at: float = field(default_factory=monotonic)
     """The event loop turned, last."""
@@ -91,6 +98,7 @@ class GatewayProcess:
             routes += (await self._collector(doorkeeper, stack)).routes()
         if Part.READ in self.parts:
             routes += (await self._reader(doorkeeper, stack)).routes()
+            routes += (await self._live_feeds(doorkeeper, stack)).routes()
         document = description(routes, __version__)
         return [*routes, description_route(document), docs_route(document)]
 
@@ -113,6 +121,23 @@ class GatewayProcess:
             reads=Bulkhead(settings.open_reads, settings.read_timeout),
             exports=Bulkhead(settings.open_exports, settings.read_timeout),
         )
+
+    async def _live_feeds(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> Live:
+        kafka, topics, worker = self.settings.kafka, self.settings.topics, self.settings.worker
+        self.tail = await stack.enter_async_context(Tail(kafka, topics.events))
+        live = Live(
+            doorkeeper,
+            self.tail,
+            doorkeeper.registry,
+            ClockRules(worker.max_future, worker.late_after),
+            worker.group,
+            self.settings.gateway.live_heartbeat,
+            self.settings.gateway.live_feeds,
+            lambda: time_ns() // 1_000,
+        )
+        hearing = asyncio.create_task(live.hear_erasures(ErasureTable(kafka, topics.erasures)))
+        stack.push_async_callback(_ended, hearing)
+        return live
 
     def _gateway(self, doorkeeper: Doorkeeper, routes: Sequence[Route]) -> Gateway:
         settings = self.settings.gateway
@@ -147,6 +172,8 @@ class GatewayProcess:
             serving.result()
             raise RuntimeError("the HTTP server ended without being told to")
         server.stop()  # type: ignore[no-untyped-call]
+        if self.tail is not None:
+            self.tail.end_all(Ending.STOPPED)
         with suppress(TimeoutError):
             await asyncio.wait_for(gateway.idle(), settings.drain_timeout)
         await serving
@@ -163,6 +190,12 @@ class GatewayProcess:
     def _ready(self) -> Report:
         stage = Check("stage", self.stage is Stage.RUNNING, self.stage.value)
         return Report((stage, *self._live().checks))
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _check_free(settings: GatewaySettings) -> None:

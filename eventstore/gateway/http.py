@@ -85,6 +85,8 @@ class Streamed:
     parts: AsyncIterator[bytes]
     headers: tuple[Header, ...]
     status: int = 200
+    lasting: bool = False
+    """A feed without an end of its own: its route bounds how many there are, so it takes no place among open requests."""
 
 
 @dataclass(slots=True)

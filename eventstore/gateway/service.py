@@ -27,6 +27,8 @@ SAFE: Final[tuple[Header, ...]] = (
 )
 """On every answer: nothing of a user's past stays in a cache, or is shown inside another page."""
 UNKNOWN: Final = "unknown"
+SEND_SECONDS: Final = 30.0
+"""A reader who takes nothing of a stream for so long is let go of."""
 _TOO_MANY: Final = HttpError(503, "too many requests at a time: try again", (("retry-after", "1"),))
 
 
@@ -61,6 +63,7 @@ class Gateway:
         started = perf_counter()
         name = UNKNOWN
         answer: Response | Streamed
+        lasting = False
         self.open += 1
         try:
             try:
@@ -76,15 +79,21 @@ class Gateway:
                 answer = error.response()
             except Exception as bug:  # noqa: BLE001 — one request's trouble must not end the others'
                 answer = _failed(bug)
+            if lasting := isinstance(answer, Streamed) and answer.lasting:
+                self._release()
             status = await self._send(scope, stream, answer)
         finally:
-            self.open -= 1
-            self._ended.set()
+            if not lasting:
+                self._release()
         seconds = perf_counter() - started
         metrics.HTTP_REQUESTS.labels(scope.method if name is not UNKNOWN else UNKNOWN, name, str(status)).inc()
         metrics.HTTP_SECONDS.labels(name).observe(seconds)
         # neither key nor query nor path: the path names users
         log.debug("request", method=scope.method, route=name, status=status, ms=round(seconds * 1_000, 2))
+
+    def _release(self) -> None:
+        self.open -= 1
+        self._ended.set()
 
     def _request(self, scope: Any, stream: Any, route: Route, params: Mapping[str, str]) -> Request:
         return Request(
@@ -107,7 +116,8 @@ class Gateway:
         transport = stream.response_stream(answer.status, headers)
         async with aclosing(answer.parts) as parts:  # type: ignore[type-var]  # every one is a generator
             async for part in parts:
-                await transport.send_bytes(part)
+                async with asyncio.timeout(SEND_SECONDS):
+                    await transport.send_bytes(part)
         return answer.status
 
 
