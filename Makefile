@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 BENCH_READY := $(VENV)/.installed-bench
+BROWSER_READY := $(VENV)/.installed-browser
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast check bench bench-check bench-record profile accelerate drill chaos chaos-short format lock clean
+.PHONY: help demo demo-down test test-fast test-browser check bench bench-check bench-record profile accelerate drill chaos chaos-short format lock clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +32,14 @@ test: $(READY) ## all tests but the long fault suite, on real servers
 
 test-fast: $(READY) ## the tests that need no servers
 	$(BIN)/pytest -m "unit or properties" $(ARGS)
+
+$(BROWSER_READY): $(READY) deploy/requirements-browser.lock
+	@echo "Installing what drives a browser into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-browser.lock
+	@touch $@
+
+test-browser: $(BROWSER_READY) ## the profile page in the Chromium of this machine (CHROMIUM names another)
+	$(BIN)/pytest -m browser tests/browser $(ARGS)
 
 check: $(READY) ## static checks: ruff, mypy --strict, Import Linter
 	$(BIN)/ruff check .
@@ -80,6 +89,9 @@ lock: ## resolve the dependencies anew (needs uv); versions and hashes only, no 
 	uv pip compile --group pyproject.toml:bench --constraint deploy/requirements.lock --universal --generate-hashes \
 		--python-version 3.11 --upgrade --no-header --no-annotate --no-emit-index-url --quiet \
 		--output-file deploy/requirements-bench.lock
+	uv pip compile --group pyproject.toml:browser --constraint deploy/requirements.lock --universal --generate-hashes \
+		--python-version 3.11 --upgrade --no-header --no-annotate --no-emit-index-url --quiet \
+		--output-file deploy/requirements-browser.lock
 
 clean: ## delete what was installed and cached here, but no data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -78,9 +78,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_gateway(world: World, *options: str, **environment: str) -> Iterator[GatewayUnderTest]:
+def running_gateway(
+    world: World, *options: str, port: int | None = None, **environment: str
+) -> Iterator[GatewayUnderTest]:
     """A gateway that answers; its log goes where the workers' goes."""
-    port = free_port()
+    port = port or free_port()
     with world.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "eventstore", "gateway", *options],

@@ -28,6 +28,7 @@ from eventstore.gateway.openapi import description, description_route
 from eventstore.gateway.read import Reader
 from eventstore.gateway.routes import Route, Router
 from eventstore.gateway.service import SAFE, Gateway
+from eventstore.gateway.ui import ui_routes
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.health import Check, Report, Stage
 from eventstore.registry import RegistryFile
@@ -99,6 +100,7 @@ class GatewayProcess:
         if Part.READ in self.parts:
             routes += (await self._reader(doorkeeper, stack)).routes()
             routes += (await self._live_feeds(doorkeeper, stack)).routes()
+            routes += ui_routes()
         document = description(routes, __version__)
         return [*routes, description_route(document), docs_route(document)]
 
