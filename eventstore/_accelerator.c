@@ -370,7 +370,7 @@ static const u8 *uuid_end(const u8 *at, const u8 *end, u8 *into)
     if (end - at < 38 || at[0] != '"' || at[37] != '"' || at[9] != '-' || at[14] != '-' || at[19] != '-' || at[24] != '-')
         return NULL;
     for (int n = 1; n < 37; n += 2) {
-        if (at[n] == '-')
+        if (n == 9 || n == 14 || n == 19 || n == 24)
             n++;
         int high = hex_value(at[n]), low = hex_value(at[n + 1]);
         if (high < 0 || low < 0)

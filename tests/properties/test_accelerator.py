@@ -50,11 +50,12 @@ def accelerator() -> Accelerator:
 
 
 def record(
-    properties: bytes, *, tenant: str = "shop", uid: str = "u1", stamp: object = NOW_MS, event: str = "seen", context: bytes | None = None
+    properties: bytes, *, tenant: str = "shop", uid: str = "u1", stamp: object = NOW_MS, event: str = "seen", context: bytes | None = None,
+    message_id: str = UUID,
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """(key, value)."""
     head = json.dumps(
-        {"tenant": tenant, "uid": uid, "event": event, "message_id": UUID, "timestamp": stamp}, ensure_ascii=False
+        {"tenant": tenant, "uid": uid, "event": event, "message_id": message_id, "timestamp": stamp}, ensure_ascii=False
     )
     tail = b"" if context is None else b', "context": ' + context
     return f"{tenant}:{uid}".encode(), head[:-1].encode() + b', "properties": ' + properties + tail + b"}"
@@ -116,6 +117,34 @@ def mutated(value: bytes, chance: random.Random) -> bytes:
             case _:
                 del raw[place:]
     return bytes(raw)
+
+
+def mangled(chance: random.Random) -> str:
+    """A UUID with hyphens and digits moved about; mostly still of its length."""
+    text = [*UUID]
+    for _ in range(chance.randrange(4)):
+        place, other = chance.randrange(len(text)), chance.randrange(len(text))
+        match chance.randrange(4):
+            case 0:
+                text[place], text[other] = text[other], text[place]
+            case 1:
+                text[place] = chance.choice("-09afAFgx ")
+            case 2:
+                text[place : place + 2] = "-", text[place]
+            case _:
+                text[min(place, other)] = text[max(place, other)] = "-"
+    return "".join(text)[: chance.choice([36, 36, 36, 35, 37])]
+
+
+def test_mangled_message_ids_make_the_same_identity() -> None:
+    """Two hyphens too many once left a byte of the identity to what the record before had there."""
+    chance = random.Random(20_260_923)
+    records: list[tuple[bytes, bytes | None]] = [
+        *[record(b"{}", message_id=mangled(chance)) for _ in range(5_000)],
+        record(b"{}", message_id="-ab-cdef-bbbb-cccc-dddd-eeeeeeeeeeee"),
+        record(b"{}", message_id="ab-cdef--bbbb-cccc-dddd-eeeeeeeeeee-"),
+    ]
+    assert_the_same(records)
 
 
 def test_mutated_records_come_to_the_same_verdicts() -> None:
