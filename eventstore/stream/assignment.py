@@ -76,7 +76,8 @@ class Assignments(Member):
         self._taken = self._taken_bytes = 0
         self._released = self._released_bytes = 0
         self._record_bytes = 1_024
-        """Mean size of the records of the last chunk: how many fit into the bytes left."""
+        """Size of a record: how many fit into the bytes left. A chunk's mean; it falls slowly, lest huge records between
+        small ones come unexpected."""
 
     @property
     def places(self) -> frozenset[Place]:
@@ -111,7 +112,7 @@ class Assignments(Member):
         chunk.ledger = assignment.ledger
         self._taken += len(chunk)
         self._taken_bytes += size
-        self._record_bytes = max(1, size // len(chunk))
+        self._record_bytes = max(size // len(chunk), self._record_bytes // 2)
         return chunk
 
     def arrived(self, place: Place, offset: int) -> Assignment | None:

@@ -125,10 +125,10 @@ class GroupMachine(RuleBasedStateMachine):
 
     @initialize(rounds=st.integers(1, 3), left=st.integers(0, 2))
     def begin(self, rounds: int, left: int) -> None:
-        self.run(rounds, left)
+        self.run(rounds=rounds, left=left, heard=True)
 
-    @rule(rounds=st.integers(1, 3), left=st.integers(0, 2))
-    def run(self, rounds: int, left: int) -> None:
+    @rule(rounds=st.integers(1, 3), left=st.integers(0, 2), heard=st.booleans())
+    def run(self, *, rounds: int, left: int, heard: bool) -> None:
         """What happens most of the time, with some chunks left open and some commits not answered."""
         for _ in range(rounds):
             self.fetch(back=0, count=4, booked=True)
@@ -138,7 +138,7 @@ class GroupMachine(RuleBasedStateMachine):
                 while len(member.claimed) > left:
                     self.store(member, 0)
                 while len(member.requests) > left:
-                    self.hear(member, taken=self.take_commit(member, member.requests[0]))
+                    self.hear(member, taken=heard and self.take_commit(member, member.requests[0]))
 
     @rule()
     def commit(self) -> None:
@@ -192,6 +192,8 @@ class GroupMachine(RuleBasedStateMachine):
             member.leaving = True
             member.assignments.withhold([PLACE])
         elif what == "move" and self.owner is not None:  # to another member, or away and back again
+            self.fetch(back=0, count=2, booked=True)
+            self.owner.assignments.withhold([PLACE])
             self.give_up(self.owner, heard=True)
             if member.position is None:
                 self.give_to(member)
