@@ -297,14 +297,17 @@ class ChunkConsumer:
             self._loop.call_soon_threadsafe(self._on_drained)
 
     def _commit_answered(self, fault: Fault | None, partitions: list[TopicPartition]) -> None:
+        refusals: dict[int, Fault] = {}
         for partition in partitions:
-            failure = fault or partition.error
-            self._assignments.answered(_place(partition), partition.offset, committed=failure is None)
-            if failure is None:
+            refusal = fault or partition.error
+            self._assignments.answered(_place(partition), partition.offset, committed=refusal is None)
+            if refusal is None:
                 metrics.COMMITS.inc()
-                continue
-            metrics.COMMIT_FAILURES.inc()
-            error = kafka_error(failure, "committing offsets")
+            else:
+                metrics.COMMIT_FAILURES.inc()
+                refusals[refusal.code()] = refusal
+        for refusal in refusals.values():  # mostly one, that of a rebalance under way
+            error = kafka_error(refusal, "committing offsets")
             if not isinstance(error, TransientKafkaError):  # access taken away, say: it would never commit again
                 self._die(error)
                 return
