@@ -22,8 +22,8 @@ READ = "SELECT properties FROM events WHERE uid = ? AND tenant = ? AND bid = ?"
 
 
 def freshness(bench: Bench) -> None:
-    """Published to readable, at shares of the rate at which a backlog is stored."""
-    limit = bench.figure("contest", "lane", "per_second") or _limit(bench)
+    """Published to readable, at shares of the rate of fresh events that the store takes."""
+    limit = _limit(bench)
     for name, share in (("half", 0.5), ("quarter", 0.25), ("tenth", 0.1)):
         rate = limit * share
         count = int(rate * bench.scale.seconds)
@@ -38,10 +38,15 @@ def freshness(bench: Bench) -> None:
 
 
 def _limit(bench: Bench) -> float:
-    """Events a second that the worker stores when there is a backlog."""
+    """Fresh events a second that the store takes: the batches a second that it takes of a backlog.
+
+    A backlog's events share batches; two events of one user that have just been published are rarely in one chunk, so that
+    each makes a batch of its own.
+    """
     load = bench.arena.load(data.wikipedia(bench.scale.events, bench.now_ms))
     with bench.arena.keyspace(load.data.tenants) as target:
-        return worker.ingest(bench.arena, load, target).figures["per_second"]
+        figures = worker.ingest(bench.arena, load, target).figures
+    return figures["per_second"] / figures["rows_per_batch"]
 
 
 def _measure(bench: Bench, load: Load, target: Target, rate: float) -> tuple[list[float], Counter[tuple[str, str]]]:
