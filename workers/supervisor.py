@@ -1,8 +1,9 @@
 """Several workers on one host without an orchestrator: each a process and a group member of its own.
 
-A worker that ends is started again with back-off. If the very first ones say that the configuration is wrong, that is the
-supervisor's exit code too. One signal stops all workers, a hangup reloads the registry of all; the exit code is 0 if every
-one that ran has stopped as it was told to, else 1.
+A worker that ends is started again with back-off. One that refuses to go on for safety stops all of them at any time: each
+start would let it go a little further, and what one has seen the others will. If the very first ones say that the
+configuration is wrong, that is final as well. Either exit code is the supervisor's own. One signal stops all workers, a hangup
+reloads the registry of all; the exit code is 0 if every one that ran has stopped as it was told to, else 1.
 """
 
 import os
@@ -29,7 +30,6 @@ GRACE_SECONDS = 20.0
 """Beyond the drain time, until a worker that was asked to stop is killed."""
 PROVEN_SECONDS = 10.0
 POLL_SECONDS = 0.2
-GIVE_UP = (ExitCode.USAGE, ExitCode.REFUSED)
 STOPPED = (ExitCode.DONE, -signal.SIGTERM)
 """How a worker ends that was told to; the second, before it could listen."""
 
@@ -105,14 +105,18 @@ class Supervisor:
             if code is None:
                 continue
             child.process = None
-            if code in GIVE_UP and not self._proven:  # later it may be an edit that the other workers have refused
-                log.error("worker cannot run with this configuration", index=child.index, exit_code=code)
+            if self._is_final(code):
+                log.error("worker cannot go on, stopping all", index=child.index, exit_code=code)
                 return code
             child.failures = 1 if now - child.started_at > HEALTHY_SECONDS else child.failures + 1
             delay = min(self._settings.worker.restart_backoff_max, 0.5 * 2.0 ** min(child.failures - 1, 30))
             child.start_at = now + delay
             log.error("worker ended, starting it again", index=child.index, exit_code=code, in_seconds=delay)
         return None
+
+    def _is_final(self, code: int) -> bool:
+        # a configuration that was good may have become an edit that the other workers have refused
+        return code == ExitCode.REFUSED or (code == ExitCode.USAGE and not self._proven)
 
     def _end(self) -> list[int]:
         running = [child.process for child in self._children if child.process is not None]
