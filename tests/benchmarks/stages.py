@@ -48,15 +48,17 @@ def _all(file: str, stage: Stage, *functions: str) -> list[Rule]:
     return [Rule(file, function, stage) for function in functions]
 
 
+PUMP = "eventstore/stream/pump.py"
 CONSUMER = "eventstore/stream/consumer.py"
 ASSIGNMENT = "eventstore/stream/assignment.py"
 EXPRESS = "eventstore/ingest/express.py"
 LANE = "eventstore/store/lane/lane.py"
 
 RULES: Sequence[Rule] = (
-    *_all(CONSUMER, Stage.FETCH, "_pump_once", "_hand_over", "_runs", "_credit", "_wait_for_room", "_resume"),
+    *_all(PUMP, Stage.FETCH, "_turn", "_hand_over", "_runs", "_credit", "_wait_for_room", "_resume"),
+    *_all(PUMP, Stage.COMMIT, "_commit", "_commit_answered", "_commit_and_wait", "go_on"),
     *_all(CONSUMER, Stage.HAND_OVER, "_book", "next"),
-    *_all(CONSUMER, Stage.COMMIT, "_commit", "_commit_answered", "_commit_and_wait", "_released"),
+    *_all(CONSUMER, Stage.COMMIT, "_released"),
     *_all(ASSIGNMENT, Stage.FETCH, "take", "credit"),
     *_all(ASSIGNMENT, Stage.HAND_OVER, "book", "next_waiting"),
     *_all(ASSIGNMENT, Stage.COMMIT, "finish", "committable", "answered"),

@@ -247,7 +247,7 @@ def test_no_more_is_taken_than_the_credit_allows_and_the_rest_follows(stack: Run
     async def scenario() -> None:
         member = Recorder(log, replace(POLICY, in_flight_bytes=100_000))
         member.start()
-        await eventually(lambda: member.consumer._paused, "a pause: nothing is finished")
+        await eventually(lambda: member.consumer.stalled, "a pause: nothing is finished")
         assert sum(chunk.size for chunk in member.chunks) < 100_000 + POLICY.chunk_records * 2_000
         taken = list(member.chunks)
         member.forget()
