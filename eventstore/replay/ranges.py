@@ -75,6 +75,17 @@ def beyond_end(topic: str, starts: Mapping[int, int], held: Mapping[int, Held]) 
             )
 
 
+def cut_off(topic: str, wanted: Ranges, held: Mapping[int, Held]) -> Iterator[str]:
+    """Ranges whose end the topic does not reach, though it did: it was created anew, or brokers have lost records."""
+    for partition, each in wanted.items():
+        end = held[partition].end if partition in held else 0
+        if each.records and each.end > end:
+            yield (
+                f"{topic}/{partition}: expected records up to offset {each.end}, found an end at {end}: the topic was created "
+                "anew, or its brokers have lost records; name a range of what it holds now"
+            )
+
+
 def aged_out(topic: str, wanted: Ranges, held: Mapping[int, Held], first_ms: Mapping[int, int]) -> Iterator[str]:
     """Ranges whose beginning the topic has let go of."""
     for partition, each in wanted.items():

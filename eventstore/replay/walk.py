@@ -14,7 +14,7 @@ from eventstore.ingest.outlet import Direct
 from eventstore.ingest.retry import RetryPolicy
 from eventstore.registry import now_ms
 from eventstore.replay.planning import judge
-from eventstore.replay.ranges import Ranges, aged_out
+from eventstore.replay.ranges import Ranges, aged_out, cut_off, refuse
 from eventstore.replay.scope import Scope
 from eventstore.replay.verify import Finding, Repair, Verifier
 from eventstore.store.lookup import PartitionKey, RowLookup
@@ -49,9 +49,12 @@ class Walk:
         """Check every record of the ranges; gives the counts.
 
         Raises:
-            RefusedError: records aged out before they were read.
+            RefusedError: the topic no longer holds the range, or let go of records before they were read.
             EventstoreError: Kafka or a cluster cannot or will not answer.
         """
+        topic = self.settings.topics.events
+        held = await asyncio.to_thread(TopicOffsets(self.settings.kafka, topic).held)
+        refuse(cut_off(topic, self.ranges, held))
         async with AsyncExitStack() as stack:
             lookups = {}
             for tier in self.meant.tiers.values():
@@ -61,7 +64,7 @@ class Walk:
             book = await asyncio.to_thread(judge, self.settings, self.meant, self.scope, now_ms())
             repair = await _repair(self.settings, self.meant, stack) if repairing else None
             verifier = Verifier(book, lookups, lambda: now_ms() * 1_000, on_finding, repair, fraction)
-            with RangeReader(self.settings.kafka, self.settings.topics.events) as reader:
+            with RangeReader(self.settings.kafka, topic) as reader:
                 batches = _batches(reader, self.ranges, on_progress)
                 while records := await asyncio.to_thread(next, batches, None):
                     await verifier.check(records)

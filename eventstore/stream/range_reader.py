@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Self
+from collections.abc import Set as AbstractSet
+from typing import Final, Self
 
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka import KafkaError as Code
@@ -27,6 +28,39 @@ Progress = Callable[[int, int], None]
 
 def unheard(_passed: int, _total: int) -> None:
     pass
+
+
+class Coming:
+    """Which records between first offsets and ends are still to come. Pure."""
+
+    def __init__(self, bounds: Mapping[int, tuple[int, int]]) -> None:
+        """By partition, the first offset and the one before which it ends."""
+        self._ends = {partition: end for partition, (start, end) in bounds.items() if end > start}
+        self.total = sum(end - bounds[partition][0] for partition, end in self._ends.items())
+        self.passed = 0
+
+    @property
+    def partitions(self) -> AbstractSet[int]:
+        return set(self._ends)
+
+    def takes(self, partition: int, offset: int) -> bool:
+        """Whether the record that has come is one of them."""
+        end = self._ends.get(partition)
+        if end is None:
+            return False
+        if offset >= end - 1:
+            del self._ends[partition]
+        self.passed += offset < end
+        return offset < end
+
+    def ended(self, partition: int, offset: int) -> None:
+        """The partition ends at this offset, for now.
+
+        Past the end it is done with: nobody has to wait for a record where compaction or a transaction left a gap. Before it,
+        the broker may not know yet of what others have confirmed, as a new leader does not, and records are still to come.
+        """
+        if offset >= self._ends.get(partition, offset + 1):
+            del self._ends[partition]
 
 
 class RangeReader:
@@ -75,43 +109,40 @@ class RangeReader:
         self, bounds: Mapping[int, tuple[int, int]], on_progress: Progress = unheard
     ) -> Iterator[list[Message]]:
         """The records from each partition's first offset up to before its second, a batch at a time."""
-        ends = {partition: end for partition, (start, end) in bounds.items() if end > start}
-        total = sum(end - bounds[partition][0] for partition, end in ends.items())
-        places = [TopicPartition(self._topic, p, bounds[p][0]) for p in ends]
+        coming = Coming(bounds)
+        places = [TopicPartition(self._topic, partition, bounds[partition][0]) for partition in coming.partitions]
         with mapped(self._doing):
             self._consumer.assign(places)
             self._consumer.resume(places)  # a partition stays paused from one assignment to the next
-        passed = 0
         heard = time.monotonic()
-        while ends:
+        while left := coming.partitions:
             with mapped(self._doing):
                 messages = self._consumer.consume(LOOK, PATIENCE)
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE:
                 raise TransientKafkaError(
-                    f"{self._doing}: expected {total - passed} more records, got none for {SILENCE:.0f} s; "
+                    f"{self._doing}: expected {coming.total - coming.passed} more records, got none for {SILENCE:.0f} s; "
                     "check that the brokers are up, then try again"
                 )
-            found = [message for message in messages if self._in_range(message, ends)]
-            passed += len(found)
-            on_progress(passed, total)
+            found = self._wanted(messages, coming)
+            if done := left - coming.partitions:
+                # else the rest would be fetched for nothing until all others are at their ends
+                self._consumer.pause([TopicPartition(self._topic, partition) for partition in done])
+            on_progress(coming.passed, coming.total)
             if found:
                 yield found
-        on_progress(total, total)
+                heard = time.monotonic()  # the silence is the brokers', not that of whoever works on these
+        on_progress(coming.total, coming.total)
 
-    def _in_range(self, message: Any, ends: dict[int, int]) -> bool:
-        """Whether the record is one to give; forgets a partition whose end it shows."""
-        partition, error = message.partition(), message.error()
-        if error is not None:
-            if error.code() != Code._PARTITION_EOF:  # noqa: SLF001 — so the client spells it
+    def _wanted(self, messages: list[Message], coming: Coming) -> list[Message]:
+        found = []
+        for message in messages:
+            if (error := message.error()) is None:
+                if coming.takes(message.partition(), message.offset()):
+                    found.append(message)
+            elif error.code() == Code._PARTITION_EOF:  # noqa: SLF001 — so the client spells it
+                coming.ended(message.partition(), message.offset())
+            else:
                 raise kafka_error(error, self._doing)
-            ends.pop(partition, None)
-            return False
-        if (end := ends.get(partition)) is None:
-            return False
-        if message.offset() >= end - 1:
-            del ends[partition]
-            # else the rest of the partition would be fetched for nothing until all others are at their ends
-            self._consumer.pause([TopicPartition(self._topic, partition)])
-        return bool(message.offset() < end)
+        return found

@@ -17,6 +17,7 @@ from eventstore.replay.ranges import (
     aged_out,
     aged_out_since,
     beyond_end,
+    cut_off,
     nothing_in,
     ranges,
     refuse,
@@ -144,6 +145,14 @@ def test_what_has_aged_out_is_named_with_the_first_offset_held_and_its_time() ->
 
 def test_a_range_that_ended_before_the_first_offset_held_is_gone_as_a_whole() -> None:
     assert "30 records are gone" in told(aged_out("events", {0: Range(40, 70)}, HELD, {}))
+
+
+def test_a_range_that_reaches_beyond_the_end_of_the_topic_is_refused() -> None:
+    said = told(cut_off("events", {0: Range(150, 210), 1: Range(0, 50), 2: Range(0, 1), 3: Range(9, 9)}, HELD))
+    assert "events/0: expected records up to offset 210, found an end at 200" in said
+    assert "events/2: expected records up to offset 1, found an end at 0" in said
+    assert "events/1" not in said
+    assert "events/3" not in said
 
 
 def test_an_empty_range_is_refused() -> None:
