@@ -45,11 +45,11 @@ def run(folder: Path, *codes: int) -> tuple[int, int]:
     return code, len(codes_file.read_text().split())
 
 
-@pytest.mark.parametrize("proven", [True, False])
+@pytest.mark.parametrize("proven_seconds", [-1.0, 60.0])
 def test_a_worker_that_refuses_to_go_on_is_not_started_again(
-    proven: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proven_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "PROVEN_SECONDS", -1.0 if proven else 60.0)
+    monkeypatch.setattr(supervisor, "PROVEN_SECONDS", proven_seconds)
     assert run(tmp_path, ExitCode.REFUSED, ExitCode.REFUSED) == (ExitCode.REFUSED, 1)
 
 
