@@ -2,6 +2,7 @@
 
 const SILENCE_MS = 45_000; // the feed gives a sign of life every 15 seconds
 const PATIENCE_MS = 20_000;
+const PLAIN = { credentials: "omit", cache: "no-store" }; // else a browser answers a 401 with a dialog of its own
 
 export class ApiError extends Error {
   constructor(status, detail) {
@@ -62,7 +63,7 @@ export class Api {
     let watchdog = setTimeout(ended, SILENCE_MS);
     try {
       const headers = last ? { ...this.headers, "last-event-id": last } : this.headers;
-      const answer = await fetch(`${this.base}/live?from=stored`, { headers, signal: stop.signal });
+      const answer = await fetch(`${this.base}/live?from=stored`, { ...PLAIN, headers, signal: stop.signal });
       if (!answer.ok) throw await refusal(answer);
       yield { opened: true };
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -85,7 +86,7 @@ export class Api {
 
   async #json(path, signal) {
     const late = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
-    const answer = await fetch(`${this.base}/${path}`, { headers: this.headers, signal: late });
+    const answer = await fetch(`${this.base}/${path}`, { ...PLAIN, headers: this.headers, signal: late });
     if (!answer.ok) throw await refusal(answer);
     return answer.json();
   }
