@@ -33,8 +33,9 @@ LEAVE_SECONDS: Final = 10.0
 DOING: Final = "consuming"
 PAUSE_AFTER_SECONDS: Final = 0.5
 """A stall longer than this pauses the partitions: shorter ones are not worth losing the prefetched records."""
-WAKINGS: Final = 2
-"""Turns of the pump after partitions were paused and resumed on which the client's fetchers are woken."""
+WAKING_SECONDS: Final = 1.5
+"""For so long after partitions may have been paused and resumed are the client's fetchers woken: they sleep up to a second."""
+WAKING_INTERVAL: Final = 0.05
 
 Step = Coroutine[Any, Any, None]
 
@@ -67,7 +68,7 @@ class Pump:
         self._stopping = threading.Event()
         self._topics: tuple[str, ...] = ()
         self._drained = False
-        self._wakings = 0
+        self._waking_until = self._next_waking = 0.0
         self._next_commit = 0.0
         self.holding = False
         """Nothing more is taken."""
@@ -144,10 +145,11 @@ class Pump:
             messages = self._consumer.consume(limit, POLL_SECONDS)
         if messages:
             self._hand_over(messages)
-        if self._wakings:
-            self._wakings -= 1
+        now = monotonic()
+        if self._next_waking <= now < self._waking_until:
+            self._next_waking = now + WAKING_INTERVAL
             positions.wake_fetchers(self._consumer, self._assignments.unended())
-        if monotonic() >= self._next_commit:
+        if now >= self._next_commit:
             self._commit()
 
     def _credit(self) -> int:
@@ -166,7 +168,7 @@ class Pump:
         if self.paused:
             self._consumer.resume([TopicPartition(*place) for place in self._assignments.unended()])
             self.paused = False
-            self._wakings = WAKINGS
+            self._waking_until = monotonic() + WAKING_SECONDS
 
     def _hand_over(self, messages: list[Message]) -> None:
         notices: list[Message] = []
@@ -274,7 +276,7 @@ class Pump:
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.outside_since = None
-        self._wakings = WAKINGS
+        self._waking_until = monotonic() + WAKING_SECONDS
         if not partitions:
             return
         starts = positions.starts(consumer, map(_place, partitions))
@@ -287,7 +289,7 @@ class Pump:
         leaving = self._assignments.places.intersection(map(_place, partitions))
         if not leaving:
             return
-        self._wakings = WAKINGS
+        self._waking_until = monotonic() + WAKING_SECONDS
         if not self._stopping.is_set():  # else it has been drained, or must not be
             self._on_loop(self._side.drain(leaving))
         self._commit_and_wait(leaving)
