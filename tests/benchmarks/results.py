@@ -27,6 +27,8 @@ UNITS: Final = {
     "fresh_p50_ms": "fresh p50 ms",
     "fresh_p99_ms": "fresh p99 ms",
     "fresh_max_ms": "fresh max ms",
+    "read_p50_ms": "read p50 ms",
+    "read_p99_ms": "read p99 ms",
     "load": "load events/s",
     "gap_before_s": "gap before s",
     "gap_s": "survivors' gap s",
