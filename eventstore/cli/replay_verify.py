@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -17,8 +17,13 @@ from eventstore.registry import load_registry, now_ms
 from eventstore.replay.planning import Request, survey
 from eventstore.replay.scope import scoped
 from eventstore.replay.state import Replays
-from eventstore.replay.verify import Finding, Verifier
+from eventstore.replay.verify import Finding, Found, Verifier
 from eventstore.replay.walk import Walk
+
+MENDS: Final = {
+    Found.RESURRECTED: "rows of erased users; delete them with `eventstore erasures repeat`",
+    Found.OVERWRITTEN: "rows that somebody else wrote later than any event of their time; --repair cannot win over them",
+}
 
 
 @with_range
@@ -39,14 +44,16 @@ def verify(
     """Check every record of a range against the store, by the rule book and not by the replay's own quick way.
 
     A record is as it must be if its row is on its cluster with all columns and its write time; or if a newer write of the
-    same row, its expiry, an erasure, a rejection or the scope says that it need not be. Every other one is printed with
-    its coordinates; then the exit code is 1. Records that wait in a retry topic are missing until they are brought home.
+    same millisecond, its expiry, a rejection or the scope says that it need not be; and if no row of an erased user is
+    there. Every other one is printed with its coordinates; then the exit code is 1. Records that wait in a retry topic are missing until they are brought home.
 
     Examples:
     - `eventstore replay verify 20260901T030000Z-1f2e`
     - `eventstore replay verify --last 6h --sample 0.01`
     - `eventstore replay verify --from-mark es30-20260901T030000Z --cluster es30 --repair --json`
     """
+    if sample == 0:
+        raise ConfigurationError("--sample: expected a share above 0, up to 1, got 0, which looks at nothing")
     settings = load_settings()
     if repair:  # the writers log, and results alone go to standard output
         setup_logging(settings.log)
@@ -71,6 +78,7 @@ def verify(
             )
         )  # fmt: skip
     _print(found, as_json=as_json)
+    walk.check_whole(found)
     if found.wrong:
         sys.exit(ExitCode.FAILED)
 
@@ -101,3 +109,6 @@ def _print(found: Verifier, *, as_json: bool) -> None:
         records = counts.pop("records", 0)
         told = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda each: -each[1]))
         say(f"{records:,} records: {told or 'nothing to look at'}. {found.wrong:,} not as they must be.")
+        for what, mend in MENDS.items():
+            if counts.get(what.value):
+                say(f"{what.value}: {mend}")

@@ -103,7 +103,10 @@ def survey(settings: Settings, registry: Registry, request: Request, now_ms: int
 def judge(settings: Settings, meant: Registry, scope: Scope, now_ms: int) -> Judge:
     """The book as it stands now, erasures included; raises KafkaError if those cannot be read."""
     table = ErasureTable(settings.kafka, settings.topics.erasures)
-    erasures = Erasures({each.key: each.to_micros for each in table.read()})
+    return book(settings, meant, scope, Erasures({each.key: each.to_micros for each in table.read()}), now_ms)
+
+
+def book(settings: Settings, meant: Registry, scope: Scope, erasures: Erasures, now_ms: int) -> ScopedBook:
     rules = ClockRules(settings.worker.max_future, settings.worker.late_after)
     return ScopedBook(Admission(meant, now_ms * 1_000, rules, erasures), selection(scope, meant))
 

@@ -4,22 +4,25 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from eventstore.config import Settings
 from eventstore.errors import RefusedError
 from eventstore.events.cells import Batch, encode
+from eventstore.events.erasure import Erasures
 from eventstore.events.row import Row
 from eventstore.ingest.grouping import BatchLimit, cut
 from eventstore.ingest.outlet import Direct
 from eventstore.ingest.retry import RetryPolicy
 from eventstore.registry import now_ms
-from eventstore.replay.planning import judge
+from eventstore.replay.planning import book
 from eventstore.replay.ranges import Ranges, aged_out, cut_off, refuse
 from eventstore.replay.scope import Scope
 from eventstore.replay.verify import Finding, Repair, Verifier
 from eventstore.store.lookup import PartitionKey, RowLookup
 from eventstore.store.opening import open_writer
 from eventstore.stream.chunk import Record
+from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.offsets import TopicOffsets
 from eventstore.stream.range_reader import Progress, RangeReader, unheard
 from eventstore.tenancy import Registry, Tier
@@ -49,7 +52,7 @@ class Walk:
         """Check every record of the ranges; gives the counts.
 
         Raises:
-            RefusedError: the topic no longer holds the range, or let go of records before they were read.
+            RefusedError: the topic does not reach the end of the range any more.
             EventstoreError: Kafka or a cluster cannot or will not answer.
         """
         topic = self.settings.topics.events
@@ -61,15 +64,30 @@ class Walk:
                 lookup = await asyncio.to_thread(RowLookup, tier.cluster, self.settings.writer.request_timeout)
                 stack.push_async_callback(asyncio.to_thread, lookup.close)
                 lookups[tier.cluster.name] = lookup
-            book = await asyncio.to_thread(judge, self.settings, self.meant, self.scope, now_ms())
+            erasures = Erasures()
+            table = ErasureTable(self.settings.kafka, self.settings.topics.erasures)
+            hearing = await stack.enter_async_context(table.follow(erasures))
             repair = await _repair(self.settings, self.meant, stack) if repairing else None
-            verifier = Verifier(book, lookups, lambda: now_ms() * 1_000, on_finding, repair, fraction)
+            present = partial(book, self.settings, self.meant, self.scope, erasures)
+            verifier = Verifier(lambda: present(now_ms()), lookups, on_finding, repair, fraction)
             with RangeReader(self.settings.kafka, topic) as reader:
                 batches = _batches(reader, self.ranges, on_progress)
                 while records := await asyncio.to_thread(next, batches, None):
                     await verifier.check(records)
-        _refuse_unread(self.settings, self.ranges, verifier.counts["records"])
+                    if hearing.done():
+                        hearing.result()
         return verifier
+
+    def check_whole(self, found: Verifier) -> None:
+        """Raises RefusedError if records aged out before they were read. Blocks.
+
+        Compaction and transactions leave gaps that are nothing to see.
+        """
+        topic = self.settings.topics.events
+        if found.counts["records"] < sum(each.records for each in self.ranges.values()):
+            held = TopicOffsets(self.settings.kafka, topic).held()
+            if gone := list(aged_out(topic, self.ranges, held, {})):
+                raise RefusedError(f"{gone[0]}; not all of the range could be checked: verify a later one")
 
 
 def _batches(reader: RangeReader, wanted: Ranges, on_progress: Progress) -> Iterator[list[Record]]:
@@ -82,15 +100,6 @@ def _batches(reader: RangeReader, wanted: Ranges, on_progress: Progress) -> Iter
             batch = []
     if batch:
         yield batch
-
-
-def _refuse_unread(settings: Settings, wanted: Ranges, seen: int) -> None:
-    """What ages out during the walk is not read; compaction and transactions leave gaps that are nothing to see."""
-    topic = settings.topics.events
-    if seen < sum(each.records for each in wanted.values()):
-        held = TopicOffsets(settings.kafka, topic).held()
-        if gone := list(aged_out(topic, wanted, held, {})):
-            raise RefusedError(f"{gone[0]}; not all of the range could be checked: verify a later one")
 
 
 async def _repair(settings: Settings, meant: Registry, stack: AsyncExitStack) -> Repair:

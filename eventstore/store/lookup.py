@@ -35,10 +35,15 @@ class RowKey(NamedTuple):
 
 
 class StoredRow(NamedTuple):
+    """A column that somebody has left out is empty."""
+
     event: str
     properties: bytes
     context: bytes
     write_micros: int
+    """0: nobody has written the event's name."""
+    ttl_seconds: int | None
+    """Until it expires; None: never."""
 
 
 class RowLookup:
@@ -84,6 +89,8 @@ def _questions(keys: Iterable[RowKey]) -> Iterator[tuple[Any, ...]]:
 
 
 def _row(row: tuple[Any, ...]) -> tuple[RowKey, StoredRow]:
-    uid, tenant, bid, ts, eid, event, properties, context, write_micros = row
+    uid, tenant, bid, ts, eid, event, properties, context, write_micros, ttl_seconds = row
     key = RowKey(PartitionKey(uid, tenant, bid), (ts - _EPOCH) // _MILLISECOND, eid.bytes)
-    return key, StoredRow(event, properties.encode(), context.encode(), write_micros)
+    return key, StoredRow(
+        event or "", (properties or "").encode(), (context or "").encode(), write_micros or 0, ttl_seconds
+    )
