@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eventstore.cli.console import AsJson, err, out, print_json
-from eventstore.cli.marks import default_name, known_cluster, print_mark
+from eventstore.cli.marks import known_cluster, print_mark, safe_mark
 from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError, QueryError, RefusedError, StoreError
-from eventstore.registry import load_registry, now_ms
-from eventstore.replay.marks import Mark, MarkTable, check_nothing_waits, mark_and_snapshot, take_mark
+from eventstore.registry import load_registry
+from eventstore.replay.marks import Mark, MarkTable, mark_and_snapshot
 from eventstore.store.schema import require_schema
 from eventstore.store.session import close, connect
-from eventstore.stream.backlogs import Backlogs
 from eventstore.tenancy import Cluster, Registry
 
 if TYPE_CHECKING:  # the extra `local` may be absent, and every command imports this module
@@ -129,7 +128,7 @@ def _back_up_embedded(
     backups = _backups(settings, registry, cluster)
     marks = MarkTable(settings.kafka, settings.topics.marks)
     with err.status("marking where the group stands"):
-        mark = _safe_mark(settings, cluster, name)
+        mark = safe_mark(settings, cluster, name)
         last = _last_snapshot(marks, cluster) if increment else mark.name
     with err.status(f"flushing and copying {cluster}"):
 
@@ -151,7 +150,7 @@ def _back_up_scylladb(settings: Settings, cluster: str, name: str | None, task: 
             f"{SCTOOL}: expected it on the PATH, found none; run this where ScyllaDB Manager is installed, or leave out "
             "--run and do what it prints by hand"
         )
-    mark = _safe_mark(settings, cluster, name)
+    mark = safe_mark(settings, cluster, name)
     return mark_and_snapshot(MarkTable(settings.kafka, settings.topics.marks), mark, _started(task))
 
 
@@ -205,17 +204,6 @@ def _require_table(settings: Settings, registry: Registry, cluster: str) -> None
         require_schema(session, tier)
     finally:
         close(session)
-
-
-def _safe_mark(settings: Settings, cluster: str, name: str | None) -> Mark:
-    topics, group = settings.topics, settings.worker.group
-    at_ms = now_ms()
-    mark = take_mark(
-        settings.kafka, name=name or default_name(cluster, at_ms), topic=topics.events, group=group, now_ms=at_ms,
-        cluster=cluster,
-    )  # fmt: skip
-    check_nothing_waits(mark, Backlogs(settings.kafka, topics, group).read())
-    return mark
 
 
 def _last_snapshot(marks: MarkTable, cluster: str) -> str:

@@ -1,6 +1,5 @@
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -12,6 +11,7 @@ from eventstore.errors import QueryError, RefusedError
 from eventstore.replay.marks import Mark, MarkTable, check_nothing_waits, mark_and_snapshot, take_mark
 from eventstore.stream.offsets import TopicOffsets
 from eventstore.stream.producer import RecordProducer
+from eventstore.stream.topics import retry_topic
 from tests.own_topics import OwnTopics, own_topics
 from tests.stacks import RunningStack
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def topics(stack: RunningStack) -> Iterator[OwnTopics]:
-    with own_topics(stack, partitions=2) as made:
+    with own_topics(stack, partitions=2, clusters=["c15", "c30"]) as made:
         yield made
 
 
@@ -123,20 +123,37 @@ def test_diverted_records_that_wait_would_be_lost_and_stand_in_the_way_of_their_
         check_nothing_waits(mark, {"c30": 1_200})
 
 
-def test_marks_are_listed_by_age_shown_and_removed(topics: OwnTopics, stack: RunningStack, tmp_path: Path) -> None:
-    environment = topics.environment | {
-        "EVENTSTORE_REGISTRY": str(stack.registry_path),
-        "EVENTSTORE_TOPICS__MARKS": topics.settings.topics.marks,
-    }
+@pytest.fixture
+def run(topics: OwnTopics, stack: RunningStack) -> Callable[..., Result]:
+    environment = topics.environment | {"EVENTSTORE_REGISTRY": str(stack.registry_path)}
 
-    def run(*arguments: str) -> Result:
+    def call(*arguments: str) -> Result:
         app = typer.Typer(pretty_exceptions_enable=False)
         command.register(app)
         return CliRunner(env=environment).invoke(app, ["marks", *arguments])
 
+    return call
+
+
+def test_a_mark_of_a_cluster_is_refused_while_records_wait_for_it(
+    topics: OwnTopics, marks: MarkTable, run: Callable[..., Result], name: str
+) -> None:
+    settings = topics.settings
+    producer = RecordProducer(settings.kafka, settings.producer, retry_topic(settings.topics, "c15"))
+    producer.publish(b"shop:u1", b"{}")
+    producer.confirm()
+    refused = run("add", name, "--cluster", "c15").exception
+    assert isinstance(refused, RefusedError)
+    assert "1 diverted records" in str(refused)
+    assert name not in [mark.name for mark in marks.read()]
+    assert run("add", name, "--cluster", "c30").exit_code == 0
+    assert run("add", f"{name}-of-none").exit_code == 0
+
+
+def test_marks_are_listed_by_age_shown_and_removed(run: Callable[..., Result]) -> None:
     older, newer = f"a-{uuid4().hex[:6]}", f"0-{uuid4().hex[:6]}"
     assert run("add", older, "--cluster", "c30", "--snapshot", "sm_1").exit_code == 0
-    assert run("add", newer, "--cluster", "c15").exit_code == 0
+    assert run("add", newer).exit_code == 0
     listed = [mark["name"] for mark in json.loads(run("list", "--json").stdout)]
     assert listed.index(older) < listed.index(newer)
     assert older in run("list").stdout
