@@ -1,9 +1,9 @@
 """`eventstore erase`: a user's past is deleted and stays deleted."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -17,11 +17,12 @@ from eventstore.events.erasure import Erasure
 from eventstore.events.moment import rfc3339
 from eventstore.ingest.admission import ClockRules
 from eventstore.registry import load_registry, now_ms
-from eventstore.replay.erasure import Holding, Reach, reach, survey, unused_clusters
+from eventstore.replay.erasure import Holding, Reach, Survey, holders, reach, survey, unused_clusters
+from eventstore.replay.state import Replays
 from eventstore.store.eraser import delete_partitions
 from eventstore.store.reader import EventReaders
 from eventstore.stream.erasures import ErasureTable
-from eventstore.tenancy import Registry
+from eventstore.tenancy import Registry, Tier
 from eventstore.timeline import TimelineQuery
 
 REQUEST_SECONDS = 30.0
@@ -51,7 +52,8 @@ def erase(
 
     The erasure is recorded first: from then on workers, replays and dead letters leave out every event of the user at or
     before that moment. Then the user's partitions are deleted on every replica of every cluster of the registry. Newer
-    events stay and go on being stored. Safe to repeat; exit 1 if a cluster could not delete everything.
+    events stay and go on being stored. Safe to repeat. A cluster that is away holds up no other: exit 1 says which still
+    owe the delete.
 
     Kafka keeps the user's records, dead letters included, until their topic's retention ends; see docs/erasure.md.
 
@@ -64,29 +66,53 @@ def erase(
     registry = load_registry(settings.registry)
     records = ErasureTable(settings.kafka, settings.topics.erasures)
     asked = _asked(settings, tenant, uid, to)
-    with err.status("looking at what is stored"):
+    with err.status("reading what is erased already"):
         standing = records.find(tenant, uid)
-        # never less than what is erased already: a tombstone cannot be taken back
-        erasure = asked if standing is None or standing.to_micros < asked.to_micros else standing
-        within = reach(registry, now_ms(), clock_rules(settings))
-        before = _survey(settings, erasure, within)
-    if tenant not in registry.tenants and not before and standing is None:
-        raise UnknownTenantError(
-            f"tenant: expected one of the registry, or one with rows of user {uid!r}, got {tenant!r}; check the spelling"
-        )
+        tiers = known_holders(settings, registry)
+    within = reach(tiers, now_ms(), clock_rules(settings))
+    if tenant not in registry.tenants and standing is None:
+        _check_spelling(asked, _survey(settings, asked, within))
     if not execute:
-        _print_plan(erasure, before, as_json=as_json)
-        _warn_of_unused(registry)
-        return
+        # never less than what is erased already: a tombstone cannot be taken back
+        erasure = max(asked, standing or asked)
+        seen = _survey(settings, erasure, within)
+        _print_plan(erasure, seen, as_json=as_json)
+        _warn_of_unused(registry, tiers)
+        raise typer.Exit(ExitCode.FAILED if seen.unseen else ExitCode.DONE)
     with err.status("recording the erasure"):
-        records.record(erasure)
+        erasure = records.record(asked)
+    before = _survey(settings, erasure, within)
     failures = delete_everywhere(within, [erasure])
-    with err.status("looking at what is left"):
-        left = [] if failures else _survey(settings, erasure, within)
-    _print_done(erasure, before, left, failures, as_json=as_json)
-    _warn_of_unused(registry)
-    if failures or any(holding.rows for holding in left):
+    left = _survey(settings, erasure, [each for each in within if each.cluster.name not in failures])
+    done = Done(erasure, before, left, {**failures, **left.unseen})
+    _print_done(done, as_json=as_json)
+    _warn_of_unused(registry, tiers)
+    if not done.complete:
         raise typer.Exit(ExitCode.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    erasure: Erasure
+    before: Survey
+    left: Survey
+    """Of the clusters that have deleted."""
+    owed: Mapping[str, str]
+    """Why a cluster has not been seen to have deleted everything, by its name."""
+
+    @property
+    def complete(self) -> bool:
+        return not self.owed and not any(holding.rows for holding in self.left.found)
+
+
+def _check_spelling(asked: Erasure, seen: Survey) -> None:
+    """Raises UnknownTenantError if nobody has ever heard of the user."""
+    if not seen.found:
+        unseen = f" ({', '.join(seen.unseen)} could not be asked)" if seen.unseen else ""
+        raise UnknownTenantError(
+            f"tenant: expected one of the registry, or one with rows of user {asked.uid!r}, got {asked.tenant!r}{unseen}; "
+            "check the spelling"
+        )
 
 
 def _asked(settings: Settings, tenant: str, uid: str, to_ms: int | None) -> Erasure:
@@ -106,15 +132,16 @@ def clock_rules(settings: Settings) -> ClockRules:
     return ClockRules(settings.worker.max_future, settings.worker.late_after)
 
 
-def _survey(settings: Settings, erasure: Erasure, within: Sequence[Reach]) -> list[Holding]:
-    async def look() -> list[Holding]:
+def _survey(settings: Settings, erasure: Erasure, within: Sequence[Reach]) -> Survey:
+    async def look() -> Survey:
         readers = EventReaders(settings.reader)
         try:
             return await survey(erasure, within, readers)
         finally:
             await readers.close()
 
-    return asyncio.run(look())
+    with err.status("looking at what is stored"):
+        return asyncio.run(look())
 
 
 def delete_everywhere(within: Sequence[Reach], of: Sequence[Erasure]) -> dict[str, str]:
@@ -136,33 +163,40 @@ def delete_everywhere(within: Sequence[Reach], of: Sequence[Erasure]) -> dict[st
         return {each.cluster.name: failure for each, failure in failures if failure is not None}
 
 
-def _print_plan(erasure: Erasure, found: Sequence[Holding], *, as_json: bool) -> None:
+def _print_plan(erasure: Erasure, seen: Survey, *, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {"executed": False, "erasure": as_document(erasure), "found": [asdict(holding) for holding in found]}
-        )
+        print_json({"executed": False, "erasure": as_document(erasure), "found": _found(seen), "unseen": seen.unseen})
         return
-    out.print(_holdings(erasure, found))
+    out.print(_holdings(erasure, seen.found))
+    for why in seen.unseen.values():
+        err.print(f"not looked at: {why}; --execute erases on the others and says what is owed", markup=False, soft_wrap=True)  # fmt: skip
     hint(execute=False)
 
 
-def _print_done(
-    erasure: Erasure, before: Sequence[Holding], left: Sequence[Holding], failures: dict[str, str], *, as_json: bool
-) -> None:
+def _print_done(done: Done, *, as_json: bool) -> None:
+    erasure = done.erasure
     if as_json:
-        found = {"found": [asdict(h) for h in before], "left": [asdict(h) for h in left]}
-        print_json({"executed": True, "erasure": as_document(erasure), **found, "failures": failures})
+        found = {"found": _found(done.before), "left": _found(done.left)}
+        print_json({"executed": True, "erasure": as_document(erasure), **found, "failures": done.owed})
         return
-    rows = sum(holding.rows for holding in before)
+    rows = sum(holding.rows for holding in done.before.found)
     who = f"{printable(erasure.uid)} of {erasure.tenant}"
     out.print(f"{who}: erased up to {rfc3339(erasure.to_micros // 1_000)}, {rows:,} rows", markup=False, soft_wrap=True)
-    for holding in left:
+    for holding in done.left.found:
         out.print(
             f"{holding.cluster}: bucket {holding.bucket.bid} still has {holding.rows:,} rows up to then, and {holding.newer:,} newer",
             markup=False, soft_wrap=True,
         )  # fmt: skip
-    for failure in failures.values():
-        err.print(f"not deleted: {failure}; the erasure stands, run the same command again", markup=False, soft_wrap=True)  # fmt: skip
+    for cluster, why in done.owed.items():
+        err.print(
+            f"still owed on {cluster}: {why}; the erasure stands and nothing it covers is stored again: run the same "
+            "command once more when that is mended",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _found(seen: Survey) -> list[dict[str, Any]]:
+    return [asdict(holding) for holding in seen.found]
 
 
 def _holdings(erasure: Erasure, found: Sequence[Holding]) -> Any:
@@ -184,10 +218,16 @@ def hint(*, execute: bool) -> None:
         err.print("Nothing was changed; add --execute to do it.")
 
 
-def _warn_of_unused(registry: Registry) -> None:
-    for name in unused_clusters(registry):
+def known_holders(settings: Settings, registry: Registry) -> list[Tier]:
+    """Every cluster that may hold events: of a tier, or written by a replay that is on record."""
+    replays = Replays(settings.kafka, settings.topics.replays).all()
+    return holders(registry, [replay.plan for replay in replays])
+
+
+def _warn_of_unused(registry: Registry, tiers: Sequence[Tier]) -> None:
+    for name in unused_clusters(registry, tiers):
         err.print(
-            f"cluster {name}: no tier uses it, so its buckets are unknown and it was not looked at; "
-            "if it may hold the user's rows, give it its tier again and repeat this",
+            f"cluster {name}: no tier uses it, so its buckets are unknown and it was not looked at; if it may hold the "
+            f"user's rows: `eventstore erasures repeat --cluster {name} --as-tier TIER --execute`",
             markup=False, soft_wrap=True,
         )  # fmt: skip

@@ -1,19 +1,21 @@
 """`eventstore erasures`: the erasures on record."""
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Sequence
 
+import msgspec
 import typer
 
+from eventstore.cli.clusters import AsTier, Clusters, named_tiers
 from eventstore.cli.console import AsJson, err, out, print_json, progress, table
-from eventstore.cli.erase import Execute, as_document, clock_rules, delete_everywhere, hint
-from eventstore.config import load_settings
-from eventstore.errors import ExitCode, QueryError
+from eventstore.cli.erase import Execute, as_document, clock_rules, delete_everywhere, hint, known_holders
+from eventstore.config import Settings, load_settings
+from eventstore.errors import ExitCode
 from eventstore.events.erasure import Erasure
 from eventstore.events.moment import rfc3339
 from eventstore.registry import load_registry, now_ms
 from eventstore.replay.erasure import outlived, reach
 from eventstore.stream.erasures import ErasureTable
+from eventstore.tenancy import Tier
 
 erasures = typer.Typer(name="erasures", help="List, repeat and forget erasures of users.", no_args_is_help=True)
 
@@ -41,40 +43,50 @@ def show(*, as_json: AsJson = False) -> None:
 
 @erasures.command()
 def repeat(
-    *,
-    cluster: Annotated[
-        list[str] | None,
-        typer.Option("--cluster", metavar="NAME", help="Only on this cluster; may be repeated. Default: all."),
-    ] = None,
-    execute: Execute = False,
-    as_json: AsJson = False,
+    *, cluster: Clusters = None, as_tier: AsTier = None, execute: Execute = False, as_json: AsJson = False
 ) -> None:
-    """Delete again what every erasure on record covers. Run it after every restore: a backup does not know of later erasures.
+    """Delete again what every erasure on record covers. A backup does not know of later erasures.
+
+    Run it on the empty cluster before a backup is loaded, so that nobody reads an erased row even for a moment, and again
+    after; `eventstore restore --execute` does both. By default on every cluster of a tier and on those that a replay on
+    record has written; any other needs --as-tier.
 
     Examples:
     - `eventstore erasures repeat`
     - `eventstore erasures repeat --cluster es30 --execute`
+    - `eventstore erasures repeat --cluster es30b --as-tier t30 --execute`
     """
     settings = load_settings()
     registry = load_registry(settings.registry)
-    if unknown := sorted(set(cluster or ()) - set(registry.clusters)):
-        raise QueryError(
-            f"--cluster: expected clusters of the registry ({', '.join(registry.clusters)}), got {', '.join(unknown)}"
-        )
-    within = [e for e in reach(registry, now_ms(), clock_rules(settings)) if not cluster or e.cluster.name in cluster]
+    tiers = named_tiers(registry, cluster, as_tier) if cluster or as_tier else known_holders(settings, registry)
+    done = repeat_on(settings, tiers, execute=execute)
+    if as_json:
+        print_json({"executed": execute, **msgspec.structs.asdict(done)})
+    else:
+        for name, count in done.partitions.items():
+            told = f"failed: {done.failures[name]}" if name in done.failures else "deleted" if execute else "to delete"
+            out.print(f"{name}: {count:,} partitions of {done.erasures:,} users {told}", markup=False, soft_wrap=True)
+        hint(execute=execute)
+    if done.failures:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+class Repeated(msgspec.Struct, frozen=True):
+    erasures: int
+    """On record."""
+    partitions: dict[str, int]
+    """By cluster: what they cover there."""
+    failures: dict[str, str]
+    """Why a cluster has not deleted them."""
+
+
+def repeat_on(settings: Settings, tiers: Sequence[Tier], *, execute: bool) -> Repeated:
+    """Delete what every erasure on record covers on these tiers' clusters; without `execute` only count."""
+    within = reach(tiers, now_ms(), clock_rules(settings))
     with err.status("reading the erasures"):
         found = ErasureTable(settings.kafka, settings.topics.erasures).read()
-    failures = delete_everywhere(within, found) if execute else {}
     partitions = {each.cluster.name: sum(len(each.doomed(erasure)) for erasure in found) for each in within}
-    if as_json:
-        print_json({"executed": execute, "erasures": len(found), "partitions": partitions, "failures": failures})
-    else:
-        for name, count in partitions.items():
-            done = f"failed: {failures[name]}" if name in failures else "deleted" if execute else "to delete"
-            out.print(f"{name}: {count:,} partitions of {len(found):,} users {done}", markup=False, soft_wrap=True)
-        hint(execute=execute)
-    if failures:
-        raise typer.Exit(ExitCode.FAILED)
+    return Repeated(len(found), partitions, delete_everywhere(within, found) if execute else {})
 
 
 @erasures.command()

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import typer
 from cassandra.cluster import Session
 
+from eventstore.cli.clusters import AsTier, Clusters, named_tiers
 from eventstore.cli.console import AsJson, complain, out, print_json, progress, table
 from eventstore.config import load_settings
-from eventstore.errors import ConfigurationError, EventstoreError, ExitCode
+from eventstore.errors import EventstoreError, ExitCode
 from eventstore.registry import load_registry
 from eventstore.store.schema import Plan, apply_schema, plan_schema
 from eventstore.store.session import close, connect
-from eventstore.tenancy import Registry, Tier
+from eventstore.tenancy import Tier
 
 schema = typer.Typer(name="schema", help="Plan, apply and check the clusters' schema.", no_args_is_help=True)
 
@@ -23,10 +24,6 @@ REQUEST_SECONDS = 30.0
 PARALLEL = 8
 """Clusters at the same time."""
 
-Clusters = Annotated[
-    list[str] | None,
-    typer.Option("--cluster", metavar="NAME", help="Only this cluster; may be repeated. Default: `all`."),
-]
 Result = TypeVar("Result")
 Results: TypeAlias = list[tuple[Tier, Result | EventstoreError]]
 """By tier, the registry's order."""
@@ -39,14 +36,14 @@ def register(app: typer.Typer) -> None:
 
 
 @schema.command("plan")
-def show_plan(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
+def show_plan(cluster: Clusters = None, *, as_tier: AsTier = None, as_json: AsJson = False) -> None:
     """Print the DDL that `apply` would run; change nothing. Exit 3 if something can only be changed by hand.
 
     Examples:
     - `eventstore schema plan`
     - `eventstore schema plan --cluster es15 > es15.cql`
     """
-    plans = _each(cluster, _plan)
+    plans = _each(cluster, as_tier, _plan)
     if as_json:
         _print_json(plans, _plan_json)
     else:
@@ -56,18 +53,20 @@ def show_plan(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
 
 
 @schema.command("apply")
-def apply_plan(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
+def apply_plan(cluster: Clusters = None, *, as_tier: AsTier = None, as_json: AsJson = False) -> None:
     """Create or alter keyspace and table on all clusters at once, and wait until all their nodes agree.
 
     Safe to run again. Nothing is done on a cluster where something is refused (exit 3): another key or column type,
     another number of replicas, a shorter retention, bucket strategies that contradict those the rows were written
-    under. The others are done.
+    under. The others are done. A cluster that no tier uses yet (one that stands in for another, say) is made with
+    --as-tier as that tier's.
 
     Examples:
     - `eventstore schema apply`
     - `eventstore schema apply --cluster es15 --cluster es30 --json`
+    - `eventstore schema apply --cluster es30b --as-tier t30`
     """
-    applied = _each(cluster, lambda session, tier, told: apply_schema(session, tier, progress=told))
+    applied = _each(cluster, as_tier, lambda session, tier, told: apply_schema(session, tier, progress=told))
     if as_json:
         _print_json(applied, lambda statements: {"statements": statements})
     else:
@@ -76,7 +75,7 @@ def apply_plan(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
 
 
 @schema.command()
-def check(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
+def check(cluster: Clusters = None, *, as_tier: AsTier = None, as_json: AsJson = False) -> None:
     """Report drift, column by column and option by option. Exit 1 if there is any that is to be changed.
 
     What is kept (a column of another version, a keyspace without tablets) is reported only.
@@ -85,7 +84,7 @@ def check(cluster: Clusters = None, *, as_json: AsJson = False) -> None:
     - `eventstore schema check`
     - `eventstore schema check --json | jq '.[].changes'`
     """
-    plans = _each(cluster, _plan)
+    plans = _each(cluster, as_tier, _plan)
     if as_json:
         _print_json(plans, _plan_json)
     else:
@@ -102,10 +101,12 @@ def _done(results: Results[Result]) -> list[Result]:
     return [result for _, result in results if not isinstance(result, EventstoreError)]
 
 
-def _each(names: Sequence[str] | None, work: Callable[[Session, Tier, Told], Result]) -> Results[Result]:
+def _each(
+    names: Sequence[str] | None, as_tier: str | None, work: Callable[[Session, Tier, Told], Result]
+) -> Results[Result]:
     """The work done on every cluster that is named, at the same time; one's trouble stays its own."""
     settings = load_settings()
-    tiers = _named(load_registry(settings.registry), names or ["all"])
+    tiers = named_tiers(load_registry(settings.registry), names, as_tier)
     with progress() as bars, ThreadPoolExecutor(PARALLEL) as pool:
 
         def on_cluster(tier: Tier) -> Result | EventstoreError:
@@ -123,23 +124,6 @@ def _each(names: Sequence[str] | None, work: Callable[[Session, Tier, Told], Res
                 bars.update(bar, advance=1, note="")
 
         return [*zip(tiers, pool.map(on_cluster, tiers), strict=True)]
-
-
-def _named(registry: Registry, names: Sequence[str]) -> list[Tier]:
-    """The tiers on the clusters named.
-
-    Raises:
-        ConfigurationError: a name without a cluster, or a cluster without a tier.
-    """
-    if "all" in names:
-        return [*registry.tiers.values()]
-    tiers = {tier.cluster.name: tier for tier in registry.tiers.values()}
-    if unknown := [name for name in names if name not in tiers]:
-        raise ConfigurationError(
-            f"--cluster {unknown[0]}: expected a cluster that a tier uses ({', '.join(tiers) or 'none'}), got "
-            + ("one that none uses" if unknown[0] in registry.clusters else "a name that is not in the registry")
-        )
-    return [tiers[name] for name in dict.fromkeys(names)]
 
 
 def _first_words(cql: str) -> str:

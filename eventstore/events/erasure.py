@@ -45,11 +45,11 @@ class Erasures:
         return NEVER if key is None else self._floors.get(key, NEVER)
 
     def hear(self, key: bytes, to_micros: int | None) -> None:
-        """An erasure was recorded, or (None) forgotten."""
+        """An erasure was recorded, or (None) forgotten. It is never shortened: two may be recorded in either order."""
         if to_micros is None:
             self._floors.pop(key, None)
         else:
-            self._floors[key] = to_micros
+            self._floors[key] = max(to_micros, self.floor(key))
         for told in self._subscribers:
             told(key)
 

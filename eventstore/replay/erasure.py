@@ -7,13 +7,17 @@ lives for `gc_grace_seconds`; a worker hears within moments, and one that cannot
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from eventstore.errors import EventstoreError
 from eventstore.events.erasure import Erasure
 from eventstore.events.stored import Position, Slice
 from eventstore.ingest.admission import ClockRules
+from eventstore.replay.plan import Plan
+from eventstore.replay.scope import scoped
 from eventstore.store.eraser import Doomed
 from eventstore.tenancy import Cluster, Registry, Tier
 from eventstore.tenancy.buckets import Bucket
@@ -55,8 +59,8 @@ class Holding:
     """After it: these stay."""
 
 
-def reach(registry: Registry, now_ms: int, clock: ClockRules) -> list[Reach]:
-    """Every bucket that can hold rows now, on every cluster that a tier uses: a tenant may have moved between tiers.
+def reach(tiers: Iterable[Tier], now_ms: int, clock: ClockRules) -> list[Reach]:
+    """Every bucket that can hold rows now, on these tiers' clusters.
 
     A row written fresh expires by the server's clock, so it may outlive its event time and retention by `late_after`.
     """
@@ -66,22 +70,55 @@ def reach(registry: Registry, now_ms: int, clock: ClockRules) -> list[Reach]:
             tier,
             tuple(tier.buckets.between(max(0, now_ms - tier.retention_seconds * 1_000 - slack_ms), now_ms + ahead_ms)),
         )
-        for tier in registry.tiers.values()
+        for tier in tiers
     ]
 
 
-async def survey(erasure: Erasure, within: Iterable[Reach], stores: TimelineStores) -> list[Holding]:
-    """The buckets that hold rows of the user. Counts them on the servers.
+def holders(registry: Registry, replays: Iterable[Plan]) -> list[Tier]:
+    """Every cluster that is known to hold events, with the tier whose they are.
 
-    Raises:
-        StoreError: a cluster does not answer, or has no such table.
+    A tenant may have moved between tiers, so all are of interest. A replay `--into` a cluster has left events on one that
+    no tier uses.
     """
-    counted = await asyncio.gather(*(_survey(erasure, each, stores) for each in within))
-    return [holding for holdings in counted for holding in holdings if holding.rows or holding.newer]
+    tiers = {tier.cluster.name: tier for tier in registry.tiers.values()}
+    for plan in replays:
+        if plan.scope.into is not None and plan.scope.into not in tiers:
+            with suppress(EventstoreError):  # of a registry that has changed since: `unused_clusters` tells of it
+                for tier in scoped(registry, plan.scope).tiers.values():
+                    tiers[tier.cluster.name] = tier
+    return [*tiers.values()]
 
 
-async def _survey(erasure: Erasure, within: Reach, stores: TimelineStores) -> list[Holding]:
-    store = await stores.of(within.cluster)
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the clusters hold of the user, as far as they answer."""
+
+    found: tuple[Holding, ...]
+    """Buckets with rows."""
+    unseen: Mapping[str, str]
+    """Why a cluster could not be looked at, by its name: it is away, or has no such table."""
+
+
+async def survey(erasure: Erasure, within: Iterable[Reach], stores: TimelineStores) -> Survey:
+    """The buckets that hold rows of the user, counted on the servers. One cluster's trouble stays its own."""
+    asked = list(within)
+    answers = await asyncio.gather(*(_answer(erasure, each, stores) for each in asked))
+    return Survey(
+        tuple(holding for answer in answers if not isinstance(answer, str) for holding in answer),
+        {each.cluster.name: answer for each, answer in zip(asked, answers, strict=True) if isinstance(answer, str)},
+    )
+
+
+async def _answer(erasure: Erasure, within: Reach, stores: TimelineStores) -> list[Holding] | str:
+    """What the cluster holds, or why it could not be asked."""
+    try:
+        counted = await _count(erasure, within, await stores.of(within.cluster))
+    except EventstoreError as error:
+        return str(error)
+    return [holding for holding in counted if holding.rows or holding.newer]
+
+
+async def _count(erasure: Erasure, within: Reach, store: TimelineStore) -> list[Holding]:
     places = asyncio.Semaphore(COUNTED_AT_ONCE)
 
     async def count(bucket: Bucket) -> Holding:
@@ -102,9 +139,10 @@ async def _holding(erasure: Erasure, cluster: str, bucket: Bucket, store: Timeli
     )
 
 
-def unused_clusters(registry: Registry) -> Sequence[str]:
-    """Clusters that no tier uses: nobody knows their buckets, so nothing can be found or deleted there."""
-    return [name for name in registry.clusters if registry.tier_of(name) is None]
+def unused_clusters(registry: Registry, held: Iterable[Tier]) -> Sequence[str]:
+    """Clusters of which nobody knows whose events they hold, so nothing can be found or deleted there."""
+    known = {tier.cluster.name for tier in held}
+    return [name for name in registry.clusters if name not in known]
 
 
 def outlived(erasures: Iterable[Erasure], registry: Registry, now_ms: int, clock: ClockRules) -> list[Erasure]:

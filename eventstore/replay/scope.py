@@ -65,20 +65,30 @@ def _is_meant(tenant: Tenant, scope: Scope) -> bool:
 
 def _moved(registry: Registry, into: str, tiers: dict[str, Tier]) -> Tier:
     """The one tier that is meant, on another cluster."""
-    _refuse_unknown("--into", (into,), registry.clusters)
     if len(tiers) > 1:
         raise RefusedError(
             f"--into {into}: expected events of one tier, got {_listed(tiers)}; one table holds one retention: "
             "name one of them with --tier"
         )
     (tier,) = tiers.values()
-    owner = registry.tier_of(into)
+    return on_cluster(registry, tier, into, "--into")
+
+
+def on_cluster(registry: Registry, tier: Tier, cluster: str, option: str) -> Tier:
+    """The tier on a cluster of its own or that none uses: a rebuilt or parallel one. `option` is what named it.
+
+    Raises:
+        ConfigurationError: the registry does not know the cluster.
+        RefusedError: another tier uses it, which is another retention.
+    """
+    _refuse_unknown(option, (cluster,), registry.clusters)
+    owner = registry.tier_of(cluster)
     if owner is not None and owner.name != tier.name:
         raise RefusedError(
-            f"--into {into}: expected a cluster that no other tier uses, found tier {owner.name} on it; events of "
+            f"{option} {cluster}: expected a cluster that no other tier uses, found tier {owner.name} on it; events of "
             f"{tier.name} would be foreign rows there: name a cluster of their own"
         )
-    return replace(tier, cluster=registry.clusters[into])
+    return replace(tier, cluster=registry.clusters[cluster])
 
 
 def _refuse_unknown(option: str, names: Iterable[str], known: Collection[str]) -> None:

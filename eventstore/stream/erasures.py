@@ -30,15 +30,29 @@ class ErasureTable:
 
     def read(self) -> list[Erasure]:
         """Every erasure on record, by tenant and user. Blocks."""
-        return sorted(self._erasure(key, value) for key, value in self._table.read().items())
+        recorded: dict[str, list[bytes]] = {}
+        for key, value in self._table.changes():
+            if value is None:
+                recorded.pop(key, None)
+            else:
+                recorded.setdefault(key, []).append(value)
+        # of one user's the longest stands, not the last: two may have been recorded at the same time
+        return sorted(max(self._erasure(key, value) for value in values) for key, values in recorded.items())
 
     def find(self, tenant: str, uid: str) -> Erasure | None:
         return next((each for each in self.read() if (each.tenant, each.uid) == (tenant, uid)), None)
 
-    def record(self, erasure: Erasure) -> None:
-        """Have it stand, confirmed by all in-sync replicas: from now on workers leave out what it covers."""
-        entry = Entry(erasure.to_micros, erasure.recorded_ms)
-        self._table.put(erasure.key.decode(), msgspec.json.encode(entry))
+    def record(self, erasure: Erasure) -> Erasure:
+        """Have it stand, confirmed by all in-sync replicas: from now on workers leave out what it covers.
+
+        Gives the erasure that stands then: a longer one is never shortened, not even by who did not know of it. Looking
+        before recording would not do: two who look at the same time both find nothing.
+        """
+        self._put(erasure)
+        standing = max(erasure, self.find(erasure.tenant, erasure.uid) or erasure)
+        if standing.to_micros > erasure.to_micros:
+            self._put(standing)  # the last entry is the one that compaction keeps
+        return standing
 
     def forget(self, erasure: Erasure) -> None:
         self._table.put(erasure.key.decode(), None)
@@ -50,6 +64,10 @@ class ErasureTable:
             erasures.hear(key.encode(), None if value is None else self._entry(key, value).to_micros)
 
         return self._table.follow(hear)
+
+    def _put(self, erasure: Erasure) -> None:
+        entry = Entry(erasure.to_micros, erasure.recorded_ms)
+        self._table.put(erasure.key.decode(), msgspec.json.encode(entry))
 
     def _erasure(self, key: str, value: bytes) -> Erasure:
         entry = self._entry(key, value)

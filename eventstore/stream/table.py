@@ -31,6 +31,7 @@ LOOK: Final = 1_000
 """Most entries of one look."""
 
 T = TypeVar("T")
+Entry = tuple[str, bytes | None]
 OnChange = Callable[[str, bytes | None], None]
 """Hears a key and its new value; None: the key was deleted."""
 
@@ -45,18 +46,20 @@ class TopicTable:
     def read(self) -> dict[str, bytes]:
         """All entries as of the call. Blocks."""
         entries: dict[str, bytes] = {}
-
-        def keep(key: str, value: bytes | None) -> None:
+        for key, value in self.changes():
             if value is None:
                 entries.pop(key, None)
             else:
                 entries[key] = value
+        return entries
 
+    def changes(self) -> list[Entry]:
+        """The same with entries that were replaced or deleted lately, in the order in which they were put. Blocks."""
+        changes: list[Entry] = []
         with _Reader(self._kafka, self.topic) as reader:
             while not reader.caught_up():
-                for key, value in reader.look():
-                    keep(key, value)
-        return entries
+                changes += reader.look()
+        return changes
 
     def put(self, key: str, value: bytes | None) -> None:
         """Set an entry, or delete it by None. Blocks until all in-sync replicas have it. For one thread at a time."""
@@ -110,9 +113,6 @@ class TopicTable:
                         await listening
                 # after the look that is under way: the client must not be closed beneath it
                 await asyncio.shield(reading(thread, reader.close))
-
-
-Entry = tuple[str, bytes | None]
 
 
 def _tell(entries: list[Entry], on_change: OnChange) -> None:

@@ -2,11 +2,13 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner, Result
 
 from eventstore.cli import erase, erasures
@@ -38,11 +40,22 @@ def uid() -> str:
     return f"u-{uuid4().hex[:8]}"
 
 
-def run(world: World, *arguments: str) -> Result:
+def run(world: World, *arguments: str, registry: Path | None = None) -> Result:
     app = typer.Typer(pretty_exceptions_enable=False)
     erase.register(app)
     erasures.register(app)
-    return CliRunner(env=world.environment | {"COLUMNS": "200"}).invoke(app, arguments)
+    other = {} if registry is None else {"EVENTSTORE_REGISTRY": str(registry)}
+    return CliRunner(env=world.environment | {"COLUMNS": "200"} | other).invoke(app, arguments)
+
+
+@pytest.fixture
+def one_away(world: World, tmp_path: Path) -> Path:
+    """The world's registry as somebody sees it to whom the cluster c15 does not answer."""
+    document = yaml.safe_load(world.registry.read_text("utf-8"))
+    document["clusters"]["c15"]["port"] = 1
+    made = tmp_path / "tenants.yaml"
+    made.write_text(yaml.safe_dump(document), "utf-8")
+    return made
 
 
 def ran(world: World, *arguments: str) -> dict[str, Any]:
@@ -136,6 +149,34 @@ def test_an_erasure_is_never_shortened_and_may_be_repeated(world: World, uid: st
     first = ran(world, "erase", "shop", uid, "--execute")["erasure"]
     again = ran(world, "erase", "shop", uid, "--to", "2026-01-01T00:00:00Z", "--execute")["erasure"]
     assert again["to_micros"] == first["to_micros"]
+
+
+def test_a_cluster_that_is_away_owes_its_delete_and_holds_up_no_other(world: World, uid: str, one_away: Path) -> None:
+    write_late(world, "c30", uid, NOW_MS - DAY_MS)
+    write_late(world, "c15", uid, NOW_MS - DAY_MS)
+    looked = run(world, "erase", "shop", uid, registry=one_away)
+    assert looked.exit_code == 1
+    assert "not looked at: cluster c15" in looked.stderr
+    done = run(world, "erase", "shop", uid, "--execute", registry=one_away)
+    assert done.exit_code == 1
+    assert "still owed on c15" in done.stderr
+    assert rows(world, uid) == 1
+    standing = ErasureTable(world.settings.kafka, world.settings.topics.erasures).find("shop", uid)
+    assert standing is not None, "what comes in from now on is left out everywhere"
+    assert ran(world, "erase", "shop", uid, "--execute")["failures"] == {}
+    assert rows(world, uid) == 0
+
+
+def test_of_two_erasures_at_the_same_time_the_longer_one_stands(world: World, uid: str) -> None:
+    """Both have looked and found none; the shorter one is recorded last."""
+    settings = world.settings
+    first, second = (ErasureTable(settings.kafka, settings.topics.erasures) for _ in range(2))
+    longer, shorter = (Erasure("shop", uid, moment, NOW_MS) for moment in (NOW_MS * 1_000, NOW_MS * 1_000 - 10))
+    assert first.record(longer) == longer
+    assert second.record(shorter) == longer
+    assert first.find("shop", uid) == longer
+    raw = TopicTable(settings.kafka, settings.topics.erasures).read()
+    assert json.loads(raw[f"shop:{uid}"])["to_micros"] == longer.to_micros, "compaction keeps the last entry"
 
 
 def test_after_a_restore_every_erasure_is_repeated(world: World, uid: str) -> None:
