@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import quote
 
 import orjson
 import typer
 
 from eventstore.cli.console import err, out, progress, table
 from eventstore.config import Settings, load_settings
+from eventstore.demo import gateway
 from eventstore.demo.broken import Broken, broken_records
 from eventstore.demo.census import Census, take_census
 from eventstore.demo.ingest import Ingested, ingest
@@ -50,7 +52,8 @@ def register(app: typer.Typer) -> None:
 def up(folder: Folder = DEFAULT) -> None:
     """Start three clusters and Kafka, ingest 39,244 Wikipedia edits, show what became of them.
 
-    Run it again to see that nothing doubles. The servers go on running until `eventstore demo down`.
+    Run it again to see that nothing doubles. The servers, and a gateway with a page that shows one user live, go on
+    running until `eventstore demo down`.
 
     Examples:
     - `eventstore demo up`
@@ -75,6 +78,7 @@ def up(folder: Folder = DEFAULT) -> None:
     _title("one user's past")
     tenant, uid = after.busiest()
     _command("timeline", tenant, uid, "--last", "30d", "--limit", str(SHOWN_ROWS))
+    _serve_page(scene, settings, tenant, uid)
     _what_next(folder, tenant, uid)
     out.print(f"\n{'Done' if right else 'NOT AS IT MUST BE'}, in {time.monotonic() - started:.0f} s.")
     raise typer.Exit(ExitCode.DONE if right else ExitCode.FAILED)
@@ -92,6 +96,7 @@ def down(folder: Folder = DEFAULT) -> None:
         out.print(f"no demo in {folder}")
         return
     _only_here(scene)
+    gateway.stop(scene.gateway)
     _command("local", "down")
     scene.clear()
     out.print(f"deleted {folder}")
@@ -198,6 +203,26 @@ def _report(outcome: Outcome) -> bool:
             style="bold red",
         )
     return right
+
+
+def _serve_page(scene: Scene, settings: Settings, tenant: str, uid: str) -> None:
+    _title("the same user, live, in a browser")
+    try:
+        keys = gateway.keys_of(tenant, scene.keys, gateway.created)
+        out.print(f"$ {_executable()} gateway", style="cyan", markup=False)
+        gateway.start(scene.gateway, settings.gateway)
+    except EventstoreError as error:  # the main job is done all the same
+        err.print(str(error), style="bold red", markup=False)
+        return
+    base = f"http://{settings.gateway.host}:{settings.gateway.port}"
+    event = {"userId": uid, "event": "hello", "properties": {"from": "the shell"}}
+    for line in (
+        f"open      {base}/ui#{quote(tenant, safe='')}/{quote(uid, safe='')}",
+        f"read key  {keys.read}",
+        "then send an event and see it arrive:",
+        f"curl -u {keys.write}: {base}/v1/track -d {shlex.quote(orjson.dumps(event).decode())}",
+    ):
+        out.print(f"  {line}", markup=False, soft_wrap=True, highlight=False)
 
 
 def _what_next(folder: Path, tenant: str, uid: str) -> None:

@@ -42,6 +42,9 @@ _SETTINGS: Final = """\
 # Written by `eventstore demo up`. Use it with: export EVENTSTORE_CONFIG={config}
 registry = {registry}
 
+[gateway]
+port = 18080
+
 [local]
 data_dir = {servers}
 """
@@ -78,6 +81,14 @@ class Scene:
     @property
     def worker_log(self) -> Path:
         return self.folder / "worker.log"
+
+    @property
+    def gateway(self) -> Path:
+        return self.folder / "gateway"
+
+    @property
+    def keys(self) -> Path:
+        return self.folder / "keys.json"
 
     @property
     def servers(self) -> Path:

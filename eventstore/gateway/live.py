@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from eventstore import metrics
-from eventstore.errors import KafkaError, QueryError
+from eventstore.errors import EventstoreError, KafkaError, QueryError
 from eventstore.events import Coordinates
 from eventstore.events.erasure import Erasures, erasure_key
 from eventstore.events.stored import StoredEvent
@@ -190,10 +190,10 @@ class Live:
             yield b"".join(head)
             while whole:  # else the reader comes again for the rest
                 records = await watch.take(self.heartbeat)
+                self.doorkeeper.tenant_of(bearer(request.headers), Guard.READ)  # a revoked key opens no longer
                 if lines := list(feed.lines(records)):
                     yield b"".join(lines)
                 elif not records:
-                    self.doorkeeper.tenant_of(bearer(request.headers), Guard.READ)  # a revoked key opens no longer
                     yield _mark(Place(watch.partition, watch.position))
         except WatchEnded as ended:
             metrics.LIVE_ENDED.labels(ended.why.value).inc()
@@ -210,8 +210,8 @@ class Live:
                 async with table.follow(self.erasures) as listening:
                     self._hearing = True
                     await listening
-            except KafkaError as error:
-                log.warning("the live feed waits for Kafka", error=str(error))
+            except EventstoreError as error:
+                log.warning("live feeds wait until erasures can be heard", error=str(error))
             finally:
                 self._hearing = False
             await asyncio.sleep(BROKEN_SECONDS)

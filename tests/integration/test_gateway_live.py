@@ -1,10 +1,12 @@
 """One user live over HTTP: shown as it is published, and gone on with after any break."""
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
@@ -13,12 +15,13 @@ import pytest
 from eventstore.events.erasure import Erasure
 from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.partitioner import partition_of
+from eventstore.stream.tail import Tail
 from eventstore.tenancy import KeyUse
 from tests.feeds import FeedReader
 from tests.gateways import GatewayUnderTest, key, running_gateway, with_keys
 from tests.own_topics import records_of
 from tests.stacks import RunningStack
-from tests.waiting import until
+from tests.waiting import eventually, until
 from tests.world import World, own_world
 
 pytestmark = pytest.mark.integration
@@ -182,6 +185,13 @@ def test_a_key_that_is_revoked_ends_its_feeds(stack: RunningStack, world: World,
         assert reader.ended()
 
 
+def test_without_kafka_a_feed_is_told_to_come_again(world: World, uid: str) -> None:
+    nobody = {"EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    with running_gateway(world, "--only", "read", **nobody) as gateway:
+        answer = gateway.ask("GET", f"/v1/tenants/shop/users/{quote(uid, safe='')}/live", key=READ)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+
+
 def test_a_gateway_that_stops_ends_its_feeds_at_once(world: World, uid: str) -> None:
     with live_gateway(world) as gateway, watching(gateway, uid).begun() as reader:
         assert gateway.terminate() == 0
@@ -201,3 +211,30 @@ def test_keys_are_found_on_the_partition_where_our_producers_put_them(world: Wor
 def test_a_wrong_question_is_told(gateway: GatewayUnderTest, query: str, told: str) -> None:
     answer = gateway.ask("GET", f"/v1/tenants/shop/users/u/live{query}", key=READ)
     assert (answer.status, answer.json["detail"].split(":")[0]) == (400, told)
+
+
+def test_only_the_partitions_of_watched_users_are_read_and_only_while_they_are_watched(world: World) -> None:
+    async def scenario() -> None:
+        async with Tail(world.settings.kafka, world.settings.topics.events) as tail:
+            first, second = await asyncio.gather(tail.watch(b"shop:a"), tail.watch(b"shop:a"))
+            other = await tail.watch(f"shop:{on_another_partition(first.partition)}".encode())
+            assert followed(tail) == {first.partition, other.partition}
+            tail.leave(first)
+            tail.leave(other)
+            await eventually(lambda: followed(tail) == {second.partition}, "the other partition to be let go of")
+            await asyncio.to_thread(world.publish, [record("a", "still heard")])
+            (heard,) = await second.take(30)
+            assert b"still heard" in (heard.value() or b"")
+            tail.leave(second)
+            await eventually(lambda: not followed(tail), "all partitions to be let go of")
+
+    asyncio.run(scenario())
+
+
+def on_another_partition(partition: int) -> int:
+    return next(n for n in count() if partition_of(f"shop:{n}".encode(), 4) != partition)
+
+
+def followed(tail: Tail) -> set[int]:
+    assert tail._follower is not None
+    return {place.partition for place in tail._follower._consumer.assignment()}
