@@ -59,8 +59,11 @@ class Assignment:
     """Offsets that Kafka was asked to commit and has not answered for."""
 
     def close(self) -> None:
-        """All records before the end have been taken: when they are finished, the end itself can be committed."""
-        if self.end is not None and self.end > self.start:
+        """All records before the end have been taken: when they are finished, the end itself can be committed.
+
+        Of a partition that is being given up, the last records may have been dropped: its end is not ours to commit.
+        """
+        if self.end is not None and self.end > self.start and not self.revoked:
             self.ledger.skip_to(self.end)
 
 
@@ -107,7 +110,7 @@ class Assignments(Member):
         if assignment is None or assignment.revoked or not (records := _wanted(assignment, records)):
             return None
         assignment.next_offset = records[-1].offset() + 1
-        size = sum(map(len, records)) + RECORD_OVERHEAD_BYTES * len(records)
+        size = _weight(records)
         chunk = Chunk(place.topic, place.partition, records, size, self)
         chunk.ledger = assignment.ledger
         self._taken += len(chunk)
@@ -226,3 +229,11 @@ def _wanted(assignment: Assignment, records: Sequence[Record]) -> Sequence[Recor
     if records[0].offset() < first or (end is not None and records[-1].offset() >= end):
         return [r for r in records if r.offset() >= first and (end is None or r.offset() < end)]
     return records
+
+
+def _weight(records: Sequence[Record]) -> int:
+    """Bytes that the records hold in memory, about. Keys and headers count: a batch of huge ones compresses to nothing."""
+    keys = filter(None, map(Record.key, records))
+    headers = filter(None, map(Record.headers, records))
+    named = sum(len(name) + len(value or b"") for each in headers for name, value in each)
+    return sum(map(len, records)) + sum(map(len, keys)) + named + RECORD_OVERHEAD_BYTES * len(records)
