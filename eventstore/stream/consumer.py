@@ -99,7 +99,8 @@ class ChunkConsumer:
     def _book(self, chunks: Sequence[Chunk]) -> None:
         try:
             self._assignments.book(chunks)
-        except Exception as bug:  # noqa: BLE001 — an event loop would only log it, and later chunks would be committed over it
+        except Exception as bug:  # noqa: BLE001 — an event loop would only log it
+            self._assignments.withhold(self._assignments.places)  # later chunks would be committed over the missing one
             self._pump.die(PermanentKafkaError(f"booking a chunk failed: {bug!r}"))
         self._arrived.set()
 
