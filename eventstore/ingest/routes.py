@@ -49,6 +49,9 @@ class Routes:
         self._prepare = prepare
         self._outlets: dict[Cluster, GuardedOutlet] = {}
         """Those that routes no longer lead to live on until nothing is being written there."""
+        self._reserved: frozenset[Cluster] = frozenset()
+        """Routes are about to lead there: their outlets stay, used or not."""
+        self._closing: set[asyncio.Task[None]] = set()
         self._by_name: dict[str, GuardedOutlet] = {}
         self._wanted: dict[str, Wanted] = {}
         self._registry: Registry | None = None
@@ -83,11 +86,15 @@ class Routes:
         Raises:
             EventstoreError: of a cluster that is there and cannot be used as it is; the routes stay as they were.
         """
-        await self._prepare(registry)
         used = registry.tiers.values()
-        await self._open([tier for tier in used if tier.cluster not in self._outlets])
-        self._by_name = {tier.cluster.name: self._outlets[tier.cluster] for tier in used}
-        self._registry = registry
+        self._reserved = frozenset(tier.cluster for tier in used)
+        try:
+            await self._prepare(registry)
+            await self._open([tier for tier in used if tier.cluster not in self._outlets])
+            self._by_name = {tier.cluster.name: self._outlets[tier.cluster] for tier in used}
+            self._registry = registry
+        finally:
+            self._reserved = frozenset()
 
     def ask(self, registry: Registry) -> None:
         """Have `keep_following` follow this registry."""
@@ -120,27 +127,41 @@ class Routes:
             await asyncio.sleep(WATCH_SECONDS)
             for outlet in self._outlets.values():
                 outlet.watch()
-            await self._close_unused()
+            self._forget_closed()
+            self._close_unused()
 
     async def close(self) -> None:
-        await asyncio.gather(*(outlet.close() for outlet in self._outlets.values()))
+        await asyncio.gather(*(outlet.close() for outlet in self._outlets.values()), *self._closing)
 
-    async def _close_unused(self) -> None:
+    def _close_unused(self) -> None:
+        """In the background: to a cluster that is away it takes seconds, and circuits must be watched meanwhile."""
         used = set(self._by_name.values())
         for cluster, outlet in list(self._outlets.items()):
-            if outlet not in used and outlet.idle:
+            if outlet not in used and cluster not in self._reserved and outlet.idle:
                 del self._outlets[cluster]
-                await outlet.close()
-                if cluster.name not in self._by_name:
-                    metrics.CIRCUIT_STATE.remove(cluster.name)
-                log.info("writer closed: nothing is routed there any more", cluster=cluster.name)
+                self._closing.add(asyncio.create_task(self._close(outlet)))
+
+    def _forget_closed(self) -> None:
+        """Raises what nobody expected of closing."""
+        for task in [each for each in self._closing if each.done()]:
+            self._closing.remove(task)
+            task.result()
+
+    async def _close(self, outlet: GuardedOutlet) -> None:
+        await outlet.close()
+        if outlet.cluster not in self._by_name:
+            metrics.CIRCUIT_STATE.remove(outlet.cluster)
+        log.info("writer closed: nothing is routed there any more", cluster=outlet.cluster)
 
     async def _open(self, tiers: list[Tier]) -> None:
         opened = {tier.cluster: self._new_outlet(tier) for tier in tiers}
-        outcomes = await asyncio.gather(*(outlet.connect() for outlet in opened.values()), return_exceptions=True)
-        if failure := next((each for each in outcomes if each is not None), None):
+        try:
+            outcomes = await asyncio.gather(*(outlet.connect() for outlet in opened.values()), return_exceptions=True)
+            if failure := next((each for each in outcomes if each is not None), None):
+                raise failure
+        except BaseException:  # being cancelled, too
             await asyncio.gather(*(outlet.close() for outlet in opened.values()))
-            raise failure
+            raise
         self._outlets |= opened
 
     def _new_outlet(self, tier: Tier) -> GuardedOutlet:

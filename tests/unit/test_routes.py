@@ -32,6 +32,8 @@ class InMemory:
         self.writing = False
         self.closed = False
         self.acknowledged = 0
+        self.closable = asyncio.Event()
+        self.closable.set()
 
     async def write(self, batches: Sequence[Batch]) -> list[Failure]:
         self.writing = True
@@ -39,6 +41,7 @@ class InMemory:
         return []
 
     async def close(self) -> None:
+        await self.closable.wait()
         self.closed = True
 
 
@@ -49,9 +52,14 @@ class Clusters:
         self.opened: list[InMemory] = []
         self.away: dict[str, StoreError] = {}
         self.prepared: list[Registry] = []
+        self.connecting = 0
+        self.connectable = asyncio.Event()
+        self.connectable.set()
         self.routes = Routes(self.connect, prepare=self.prepare)
 
     async def connect(self, tier: Tier) -> EventWriter:
+        self.connecting += 1
+        await self.connectable.wait()
         if (error := self.away.get(tier.cluster.name)) is not None:
             raise error
         self.opened.append(InMemory(tier.cluster.name))
@@ -105,6 +113,84 @@ async def test_a_writer_that_nothing_is_routed_to_is_closed_when_its_last_write_
     assert [each.closed for each in clusters.opened if each is not leaving] == [False]
     watching.cancel()
     await clusters.routes.close()
+
+
+@on_event_loop
+async def test_an_unused_writer_that_takes_long_to_close_keeps_no_circuit_from_being_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.001)
+    clusters = Clusters()
+    await clusters.routes.follow(BOTH)
+    leaving = next(each for each in clusters.opened if each.cluster == "c15")
+    leaving.closable.clear()
+    await clusters.routes.follow(ONE)
+    watching = asyncio.create_task(clusters.routes.keep_watch())
+    await eventually(lambda: bool(clusters.routes._closing), "the writer's closing")
+    circuit = clusters.routes.outlet("c30").circuit
+    circuit.trip(0.0, "long ago")
+    await eventually(lambda: circuit.state is State.CLOSED, "a probe of the other cluster")
+    assert not leaving.closed
+    leaving.closable.set()
+    await eventually(lambda: not clusters.routes._closing, "its end")
+    assert leaving.closed
+    watching.cancel()
+    await clusters.routes.close()
+
+
+@on_event_loop
+async def test_what_nobody_expected_of_closing_is_raised_by_whoever_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.001)
+    clusters = Clusters()
+    await clusters.routes.follow(BOTH)
+
+    async def broken() -> None:
+        raise ArithmeticError("a bug")
+
+    clusters.routes.outlet("c15").close = broken  # type: ignore[method-assign]
+    await clusters.routes.follow(ONE)
+    with pytest.raises(ArithmeticError):
+        await clusters.routes.keep_watch()
+    await clusters.routes.close()
+
+
+@on_event_loop
+async def test_an_unused_writer_that_routes_are_about_to_lead_to_again_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.001)
+    clusters = Clusters()
+    await clusters.routes.follow(BOTH)
+    await clusters.routes.follow(ONE)
+    clusters.connectable.clear()  # the third one's connection takes a while
+    following = asyncio.create_task(
+        clusters.routes.follow(registry(*BOTH.tenants.values(), Tenant("news", tier("t60", on=cluster("c60")))))
+    )
+    await eventually(lambda: clusters.connecting == 3, "the edit")
+    watching = asyncio.create_task(clusters.routes.keep_watch())
+    await asyncio.sleep(0.01)  # a few looks
+    clusters.connectable.set()
+    await following
+    assert [(each.cluster, each.closed) for each in clusters.opened] == [("c30", False), ("c15", False), ("c60", False)]
+    watching.cancel()
+    await clusters.routes.close()
+
+
+@on_event_loop
+async def test_what_was_connected_is_closed_when_the_start_is_called_off() -> None:
+    clusters = Clusters()
+    hanging = asyncio.Event()
+    connect = clusters.connect
+
+    async def one_hangs(tier: Tier) -> EventWriter:
+        if tier.cluster.name == "c15":
+            await hanging.wait()
+        return await connect(tier)
+
+    routes = Routes(one_hangs)
+    following = asyncio.create_task(routes.follow(BOTH))
+    await eventually(lambda: bool(clusters.opened), "the first connection")
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert [each.closed for each in clusters.opened] == [True]
 
 
 @on_event_loop
