@@ -56,7 +56,7 @@ def main(settings: Settings, replay_id: str, index: int, of: int) -> ExitCode:
     Raises:
         EventstoreError: what ended it; nothing unfinished was committed.
     """
-    plan = Replays(settings.kafka, settings.topics.replays).get(replay_id).plan
+    plan = Replays.of(settings).get(replay_id).plan
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(ReplayWorker(settings, plan, index, of).run())

@@ -1,7 +1,8 @@
 """`eventstore replay`: a range of the event topic stored once more, beside live traffic."""
 
 import sys
-from typing import Annotated
+import time
+from typing import Annotated, Final
 
 import typer
 
@@ -10,9 +11,10 @@ from eventstore.cli.replay_run import carry_out, run_replay, show_plan
 from eventstore.cli.replay_verify import verify
 from eventstore.cli.replay_view import print_replays, replay_document, say
 from eventstore.config import Settings, load_settings
+from eventstore.errors import RefusedError
 from eventstore.logs import setup_logging
 from eventstore.registry import now_ms
-from eventstore.replay.plan import Progress, progress
+from eventstore.replay.plan import Plan, Progress, progress
 from eventstore.replay.ranges import aged_out, refuse
 from eventstore.replay.state import Replay, Replays, Status
 from eventstore.stream.offsets import TopicOffsets
@@ -20,6 +22,9 @@ from eventstore.stream.offsets import TopicOffsets
 replay = typer.Typer(
     name="replay", help="Store a range of the event topic once more, beside live traffic.", no_args_is_help=True
 )
+
+LOOK_SECONDS: Final = 0.5
+"""Between two looks at a replay's group."""
 
 Id = Annotated[str, typer.Argument(metavar="REPLAY", help="The replay's id, as `status` shows it.")]
 
@@ -49,34 +54,32 @@ def resume(
     """
     settings = load_settings()
     with err.status("looking at the replay"):
-        found = Replays(settings.kafka, settings.topics.replays).get(replay_id)
-        plan = found.become(Status.RUNNING, now_ms()).plan
+        plan = Replays.of(settings).get(replay_id).become(Status.RUNNING, now_ms()).plan
         offsets = TopicOffsets(settings.kafka, plan.topic)
         held = offsets.held()
         refuse(aged_out(plan.topic, progress(plan, offsets.committed(plan.group)).left(), held, {}))
-    carry_out(settings, found, workers or plan.workers, as_json=as_json)
+    carry_out(settings, plan, workers or plan.workers, as_json=as_json)
 
 
 @replay.command()
 def pause(replay_id: Id) -> None:
-    """Have a replay finish what it has begun, commit, and stop, wherever it runs.
+    """Have a replay finish what it has begun, commit, and stop, wherever it runs; waits until it has.
 
     Examples:
     - `eventstore replay pause 20260901T030000Z-1f2e`
     """
-    _become(replay_id, Status.PAUSED)
-    say(f"Replay {replay_id} is paused; go on with `eventstore replay resume {replay_id}`.")
+    _have(replay_id, Status.PAUSED)
+    say(f"Go on with `eventstore replay resume {replay_id}`.")
 
 
 @replay.command()
 def cancel(replay_id: Id) -> None:
-    """Stop a replay for good, wherever it runs. What it has stored stays: it is what live traffic had stored.
+    """Stop a replay for good, wherever it runs, and wait until it has. What it has stored stays.
 
     Examples:
     - `eventstore replay cancel 20260901T030000Z-1f2e`
     """
-    _become(replay_id, Status.CANCELLED)
-    say(f"Replay {replay_id} is cancelled.")
+    _have(replay_id, Status.CANCELLED)
 
 
 @replay.command()
@@ -94,7 +97,7 @@ def status(
     - `eventstore replay status 20260901T030000Z-1f2e --json`
     """
     settings = load_settings()
-    replays = Replays(settings.kafka, settings.topics.replays)
+    replays = Replays.of(settings)
     with err.status("asking how far they are"):
         found = [replays.get(replay_id)] if replay_id else replays.all()
         shown = [(each, *_standing(settings, each)) for each in found]
@@ -124,11 +127,36 @@ def work(
     sys.exit(process.main(settings, replay_id, index, of))
 
 
-def _become(replay_id: str, wanted: Status) -> None:
+def _have(replay_id: str, wanted: Status) -> None:
+    """Note what is wanted, and wait until nobody works on the replay any more."""
     settings = load_settings()
-    replays = Replays(settings.kafka, settings.topics.replays)
-    with err.status("noting it"):
-        replays.put(replays.get(replay_id).become(wanted, now_ms()))
+    replays = Replays.of(settings)
+    with err.status("waiting until its processes have finished what they have begun"):
+        plan = replays.become(replay_id, wanted, now_ms()).plan
+        members = _remaining(settings, plan)
+        found = replays.get(replay_id).status
+        if wanted is Status.CANCELLED and found is Status.RUNNING:  # noted over ours by a run that began at this moment
+            found = replays.become(replay_id, wanted, now_ms()).status
+            members = _remaining(settings, plan)
+    if found is not wanted:
+        raise RefusedError(
+            f"replay {replay_id}: expected it to be {wanted.value}, it is {found.value}: it ended, or somebody resumed it, "
+            "meanwhile; see `eventstore replay status`"
+        )
+    if members:
+        say(f"Replay {replay_id} will be {wanted.value}: {len(members)} processes still work on it ({members[0]}).")
+    else:
+        say(f"Replay {replay_id} is {wanted.value}.")
+
+
+def _remaining(settings: Settings, plan: Plan) -> list[str]:
+    """Who is in the replay's group still when everybody has had time to hear of it and to leave."""
+    offsets = TopicOffsets(settings.kafka, plan.topic)
+    worker = settings.worker
+    deadline = time.monotonic() + worker.session_timeout + worker.drain_timeout
+    while (members := offsets.members(plan.group)) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    return members
 
 
 def _standing(settings: Settings, what: Replay) -> tuple[Progress, list[str]]:

@@ -97,8 +97,11 @@ def run_replay(
         err.print("Nothing was written; add --execute to run it.")
         sys.exit(ExitCode.REFUSED if obstacles else ExitCode.DONE)
     refuse(obstacles)
-    Replays(settings.kafka, settings.topics.replays).forget_old(now_ms())
-    carry_out(settings, Replay(plan, Status.RUNNING, now_ms()), workers, as_json=as_json)
+    with err.status("noting the plan"):
+        replays = Replays.of(settings)
+        replays.forget_old(now_ms())
+        replays.begin(Replay(plan, Status.RUNNING, now_ms()), beside_others=beside_others)
+    carry_out(settings, plan, workers, as_json=as_json)
 
 
 def _surveyed(settings: Settings, request: Request, rate: float | None, workers: int) -> tuple[Survey, Plan]:
@@ -112,8 +115,7 @@ def _surveyed(settings: Settings, request: Request, rate: float | None, workers:
 def _obstacles(settings: Settings, found: Survey, plan: Plan, *, beside_others: bool) -> list[str]:
     """Why the plan must not be run as it is."""
     gaps = [f"{gap}; {GAP_MEND}" for gap in found.gaps]
-    others = [each.plan for each in Replays(settings.kafka, settings.topics.replays).all() if not each.ended]
-    conflicts = [] if beside_others else list(running_into(plan, others))
+    conflicts = [] if beside_others else list(running_into(plan, Replays.of(settings).running()))
     return [*gaps, *conflicts, *unready(found.meant, settings.writer.request_timeout)]
 
 
@@ -126,16 +128,15 @@ def _show(settings: Settings, plan: Plan, found: Survey, obstacles: Sequence[str
         print_plan(plan, found, obstacles, rate)
 
 
-def carry_out(settings: Settings, what: Replay, workers: int, *, as_json: bool) -> None:
+def carry_out(settings: Settings, plan: Plan, workers: int, *, as_json: bool) -> None:
     from workers.coordinator import Coordinator  # noqa: PLC0415 — as above
 
-    plan = what.plan
     if as_json:
         print_json({"event": "started", "replay": plan.id, "group": plan.group, "records": plan.records})
     else:
         say(f"Replay {plan.id}, group {plan.group}.")
     with Follower(plan.id, as_json=as_json).showing() as follower:
-        outcome = Coordinator(settings, what, workers, follower.hear).run()
+        outcome = Coordinator(settings, plan, workers, follower.hear).run()
     reached, account = outcome.progress, outcome.account
     if as_json:
         document: dict[str, Any] = {

@@ -91,7 +91,7 @@ def _walk(settings: Settings, replay_id: str | None, request: Request | None) ->
         found = survey(settings, registry, request, now_ms())
         found.check()
         return Walk(settings, found.ranges, found.meant, request.scope)
-    plan = Replays(settings.kafka, settings.topics.replays).get(replay_id or "").plan
+    plan = Replays.of(settings).get(replay_id or "").plan
     if plan.topic != settings.topics.events:
         raise ConfigurationError(
             f"replay {plan.id}: expected one of topic {settings.topics.events}, it is of {plan.topic}; set "

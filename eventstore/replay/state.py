@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol, Self, TypeVar
 
 import msgspec
 
-from eventstore.config import KafkaSettings
+from eventstore.config import Settings
 from eventstore.errors import ConfigurationError, RefusedError
-from eventstore.replay.plan import Plan
+from eventstore.replay.plan import Plan, running_into
+from eventstore.replay.ranges import refuse
 from eventstore.stream.table import TopicTable
 
 KEPT_MS: Final = 30 * 24 * 3_600_000
@@ -55,11 +56,30 @@ class Replay(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, status=status, changed_ms=now_ms)
 
 
+T = TypeVar("T")
+
+
+class Table(Protocol):
+    """Values by key (`TopicTable` keeps them)."""
+
+    topic: str
+
+    def read(self) -> dict[str, bytes]: ...
+
+    def put(self, key: str, value: bytes | None) -> None: ...
+
+    def decoded(self, key: str, value: bytes, kind: type[T]) -> T: ...
+
+
 class Replays:
     """The table of all replays. Every method blocks, and raises KafkaError when Kafka cannot or will not answer."""
 
-    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
-        self.table = TopicTable(kafka, topic)
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(TopicTable(settings.kafka, settings.topics.replays))
 
     def all(self) -> list[Replay]:
         """Oldest first."""
@@ -75,7 +95,36 @@ class Replays:
             )
         return self.table.decoded(replay_id, value, Replay)
 
-    def put(self, replay: Replay) -> None:
+    def begin(self, replay: Replay, *, beside_others: bool) -> None:
+        """Put a new replay on record.
+
+        Raises:
+            RefusedError: another one does part of the same, and nobody asked for that; this one is not on record.
+        """
+        self._put(replay)
+        if beside_others:
+            return
+        # whoever looked before this one was on record is on record itself by now: of two at once, one gives way at least
+        if conflicts := list(running_into(replay.plan, self.running())):
+            self.table.put(replay.plan.id, None)
+            refuse(conflicts)
+
+    def running(self) -> list[Plan]:
+        """Plans of those that have not ended."""
+        return [replay.plan for replay in self.all() if not replay.ended]
+
+    def become(self, replay_id: str, status: Status, now_ms: int) -> Replay:
+        """Give a replay another status, by what others have noted up to now.
+
+        Raises:
+            RefusedError: it has ended.
+            ConfigurationError: there is no such replay.
+        """
+        changed = self.get(replay_id).become(status, now_ms)
+        self._put(changed)
+        return changed
+
+    def _put(self, replay: Replay) -> None:
         self.table.put(replay.plan.id, msgspec.json.encode(replay))
 
     def forget_old(self, now_ms: int) -> None:

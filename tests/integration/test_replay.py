@@ -159,7 +159,7 @@ def start(world: World, *words: str) -> "subprocess.Popen[bytes]":
 
 
 def stored_replays(world: World) -> list[Replay]:
-    return Replays(world.settings.kafka, world.settings.topics.replays).all()
+    return Replays.of(world.settings).all()
 
 
 @contextmanager
