@@ -11,7 +11,8 @@ from prometheus_client import Counter, Gauge, Histogram
 # ------------------------------------------------------------------------------------------- what became of records
 
 CONSUMED = Counter(
-    "eventstore_consumed_total", "Records done with: stored, expired, erased, dead-lettered or diverted."
+    "eventstore_consumed_total",
+    "Records of the event topic done with: stored, expired, erased, dead-lettered or diverted.",
 )
 STORED = Counter("eventstore_stored_total", "Rows acknowledged by a cluster.", ["cluster"])
 EXPIRED = Counter("eventstore_expired_total", "Records older than their retention on arrival.", ["tier"])
@@ -19,6 +20,9 @@ ERASED = Counter("eventstore_erased_total", "Records left out because their user
 REJECTED = Counter("eventstore_rejected_total", "Records confirmed in the dead-letter topic.", ["reason"])
 DIVERTED = Counter("eventstore_diverted_total", "Records confirmed in their cluster's retry topic.", ["cluster"])
 DRAINED = Counter("eventstore_drained_total", "Diverted records done with after all.", ["cluster"])
+DRAIN_SUSPENDED = Gauge(
+    "eventstore_drain_suspended", "1 while diverted records cannot be drained until a person mends it.", ["cluster"]
+)
 TENANT_RECORDS = Counter(
     "eventstore_tenant_records_total",
     "Records by tenant and outcome (accepted, rejected); the tenants after the first hundred share `_other`.",
@@ -29,7 +33,7 @@ TENANT_RECORDS = Counter(
 
 FRESHNESS = Histogram(
     "eventstore_freshness_seconds",
-    "Kafka's timestamp of the oldest record of a chunk to the acknowledgement of the chunk's rows.",
+    "Kafka's timestamp of the oldest record of a chunk of events to the acknowledgement of the chunk's rows.",
     ["cluster"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200),
 )

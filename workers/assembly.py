@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from eventstore.registry import RegistryFile
 from eventstore.store.opening import open_writer
 from eventstore.store.writer import EventWriter
 from eventstore.stream.admin import TopicAdmin
-from eventstore.stream.backlogs import Backlogs, drain_group
+from eventstore.stream.backlogs import Backlog, Backlogs, drain_group
 from eventstore.stream.consumer import ChunkConsumer, ConsumerPolicy
 from eventstore.stream.dead_letters import DeadLetterProducer
 from eventstore.stream.diverts import DivertProducer
@@ -138,8 +138,8 @@ def _drains(settings: Settings, routes: Routes, pipeline: Pipeline) -> Drains:
     circuit, kafka, topics = settings.circuit, settings.kafka, settings.topics
     backlogs = Backlogs(kafka, topics, settings.worker.group)
 
-    async def look() -> dict[str, int]:
-        return await asyncio.to_thread(backlogs.read)
+    async def look() -> Mapping[str, Backlog]:
+        return await asyncio.to_thread(backlogs.look)
 
     async def join(cluster: str, on_fatal: Callable[[KafkaError], None]) -> Source:
         worker = settings.worker.model_copy(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import structlog
 import uvloop
 
-from eventstore import __version__
+from eventstore import __version__, metrics
 from eventstore.config import Settings
 from eventstore.errors import ExitCode
 from eventstore.ingest.health import Stage
@@ -113,6 +113,7 @@ class IngestWorker:
                 await pipeline.run(chunk)
                 chunk.finish()
                 self.meter.end(len(chunk))
+                metrics.CONSUMED.inc(len(chunk))
             except Exception as error:  # noqa: BLE001 — whatever it is, the chunk is not finished and the worker must end
                 app.fail(error)
             finally:

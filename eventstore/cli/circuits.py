@@ -12,7 +12,7 @@ from eventstore.events.moment import rfc3339
 from eventstore.ingest.circuit import Wanted
 from eventstore.ingest.control import ControlTable, Order
 from eventstore.registry import load_registry
-from eventstore.stream.backlogs import Backlogs
+from eventstore.stream.backlogs import Backlog, Backlogs
 
 circuits = typer.Typer(
     name="circuits", help="Show and set what workers do with the records of a cluster in trouble.", no_args_is_help=True
@@ -47,14 +47,13 @@ def list_circuits(*, as_json: AsJson = False) -> None:
     clusters = load_registry(settings.registry).clusters
     with err.status("asking the brokers"):
         orders = _control(settings).read()
-        waiting = Backlogs(settings.kafka, settings.topics, settings.worker.group).read()
+        waiting = Backlogs(settings.kafka, settings.topics, settings.worker.group).look()
     shown = [_circuit(name, orders.get(name), waiting.get(name), name in clusters) for name in {**clusters, **waiting}]
     if as_json:
         print_json(shown)
         return
     rows = (
-        (c["cluster"], c["wanted"], c["since"] or "", "no retry topic" if c["waiting"] is None else f"{c['waiting']:,}",
-         "" if c["in_registry"] else "not in the registry")
+        (c["cluster"], c["wanted"], c["since"] or "", "?" if c["waiting"] is None else f"{c['waiting']:,}", c["note"] or "")
         for c in shown
     )  # fmt: skip
     out.print(table("Circuits", ("cluster", "wanted", "since", "records waiting#", ""), rows))
@@ -111,11 +110,16 @@ def _control(settings: Settings) -> ControlTable:
     return ControlTable(settings.kafka, settings.topics.control)
 
 
-def _circuit(name: str, order: Order | None, waiting: int | None, in_registry: bool) -> dict[str, Any]:
+def _circuit(name: str, order: Order | None, backlog: Backlog | None, in_registry: bool) -> dict[str, Any]:
+    known = isinstance(backlog, int)
+    note = None if in_registry else "not in the registry"
+    if not known:
+        note = "no retry topic" if backlog is None else str(backlog)
     return {
         "cluster": name,
         "wanted": Wanted.AUTO.value if order is None else order.wanted.value,
         "since": None if order is None else rfc3339(order.given_ms),
-        "waiting": waiting,
+        "waiting": backlog if known else None,
         "in_registry": in_registry,
+        "note": note,
     }

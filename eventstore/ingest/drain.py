@@ -2,6 +2,9 @@
 
 Order does not matter: a row's identity and write time come from the event. So a drain is a consumer group of its own that
 comes and goes, and runs the same pipeline.
+
+A retry topic that cannot be read, because records are gone from it, say, suspends its own drain and nothing else: nobody
+restarts workers for it, and a person is told how to mend it.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 
 from eventstore import metrics
-from eventstore.errors import CircuitOpenError, KafkaError, TransientKafkaError
+from eventstore.errors import CircuitOpenError, KafkaError, PermanentKafkaError, TransientKafkaError
 from eventstore.ingest.circuit import State
 from eventstore.ingest.pipeline import Diverts, Pipeline
 from eventstore.ingest.rate import RateLimit
@@ -33,6 +36,12 @@ class DrainPolicy:
     """Between two looks at what waits."""
     idle_seconds: float = 10.0
     """A drain that got nothing for so long ends. Joining its group takes some of that."""
+    suspended_seconds: float = 60.0
+    """A drain that Kafka has refused its records is tried again after so long."""
+
+
+class SourceError(Exception):
+    """Kafka will not hand out the records of one drain: no matter of the other drains, nor of live traffic."""
 
 
 class Source(Protocol):
@@ -68,7 +77,7 @@ class Drains:
     def __init__(
         self,
         states: Callable[[], Mapping[str, State]],
-        backlogs: Callable[[], Awaitable[Mapping[str, int]]],
+        backlogs: Callable[[], Awaitable[Mapping[str, int | KafkaError]]],
         join: Join,
         pipeline: Pipeline,
         policy: DrainPolicy,
@@ -79,12 +88,14 @@ class Drains:
         self._pipeline = pipeline
         self._policy = policy
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._suspended: dict[str, float] = {}
+        """Until when each of these is not tried; it stays here until it has gone well."""
 
     async def keep_draining(self) -> None:
         """For ever: look every few seconds, and soon after a circuit has closed.
 
         Raises:
-            EventstoreError: what a drain's pipeline cannot handle, or Kafka will not do.
+            EventstoreError: what a drain's pipeline cannot handle, or Kafka will not tell of any retry topic.
         """
         closed: set[str] = set()
         next_look = 0.0
@@ -107,12 +118,36 @@ class Drains:
         except TransientKafkaError as error:
             log.warning("retry topics not looked at, trying again", error=str(error))
             return
-        states = self._states()
-        for cluster, records in waiting.items():
+        for cluster, found in waiting.items():
+            match found:
+                case TransientKafkaError():
+                    log.warning("retry topic not looked at, trying again", cluster=cluster, error=str(found))
+                case KafkaError():
+                    self._suspend(cluster, str(found))
+                case 0:
+                    self._resume(cluster)
+                case _ if self._may_start(cluster):
+                    log.info("draining", cluster=cluster, records=found)
+                    self._running[cluster] = asyncio.create_task(self._drain(cluster))
+
+    def _may_start(self, cluster: str) -> bool:
+        return (
+            cluster not in self._running
             # records of a cluster that left the registry go where their tenants have gone
-            if records and cluster not in self._running and states.get(cluster, State.CLOSED) is State.CLOSED:
-                log.info("draining", cluster=cluster, records=records)
-                self._running[cluster] = asyncio.create_task(self._drain(cluster))
+            and self._states().get(cluster, State.CLOSED) is State.CLOSED
+            and monotonic() >= self._suspended.get(cluster, 0.0)
+        )
+
+    def _suspend(self, cluster: str, why: str) -> None:
+        metrics.DRAIN_SUSPENDED.labels(cluster).set(1)
+        if monotonic() >= self._suspended.get(cluster, 0.0):
+            self._suspended[cluster] = monotonic() + self._policy.suspended_seconds
+            log.error("drain suspended: its records wait until this is mended", cluster=cluster, error=why)
+
+    def _resume(self, cluster: str) -> None:
+        if self._suspended.pop(cluster, None) is not None:
+            metrics.DRAIN_SUSPENDED.labels(cluster).set(0)
+            log.info("drain is mended", cluster=cluster)
 
     def _forget_ended(self) -> None:
         for cluster, drain in list(self._running.items()):
@@ -125,19 +160,26 @@ class Drains:
             records = await self._until_idle(cluster)
         except (CircuitOpenError, TransientKafkaError) as error:
             log.warning("drain given up for now", cluster=cluster, error=str(error))
+        except SourceError as error:
+            self._suspend(cluster, str(error))
         else:
+            self._resume(cluster)
             log.info("drained", cluster=cluster, records=records)
 
     async def _until_idle(self, cluster: str) -> int:
         """Drain until nothing has come for a while; gives how many records were done with."""
         failed: asyncio.Future[KafkaError] = asyncio.get_running_loop().create_future()
-        source = await self._join(cluster, failed.set_result)
-        pipeline = self._pipeline
+        pipeline = replace(self._pipeline, freshness=None)
         if pipeline.diverts is not None:
             pipeline = replace(pipeline, diverts=Elsewhere(cluster, pipeline.diverts))
+        try:
+            source = await self._join(cluster, failed.set_result)
+        except PermanentKafkaError as error:
+            raise SourceError(str(error)) from error
         rate, done = RateLimit(self._policy.records_per_second), 0
         try:
             while (chunk := await self._next(source, failed)) is not None:
+                self._resume(cluster)
                 if chunk.claim():
                     await asyncio.sleep(rate.delay(len(chunk), monotonic()))
                     await pipeline.run(chunk)
@@ -149,12 +191,18 @@ class Drains:
         return done
 
     async def _next(self, source: Source, failed: asyncio.Future[KafkaError]) -> Chunk | None:
-        """The next chunk; None when none has come for a while."""
+        """The next chunk; None when none has come for a while.
+
+        Raises:
+            TransientKafkaError: the source has ended, and may be joined again.
+            SourceError: it has ended for good.
+        """
         coming = asyncio.ensure_future(source.next())
         try:
             await asyncio.wait((coming, failed), timeout=self._policy.idle_seconds, return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
-                raise failed.result()
+                error = failed.result()
+                raise error if isinstance(error, TransientKafkaError) else SourceError(str(error))
             return coming.result() if coming.done() else None
         finally:
             coming.cancel()

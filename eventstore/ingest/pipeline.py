@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
+from prometheus_client import Histogram
+
 from eventstore import metrics
 from eventstore.errors import CircuitOpenError
 from eventstore.events import Coordinates, Rejected
@@ -47,6 +49,8 @@ class Pipeline:
     """Where records wait while their cluster's circuit is open; without it an open circuit fails the chunk."""
     limit: BatchLimit = field(default_factory=BatchLimit)
     rejects: RejectWindow = field(default_factory=lambda: RejectWindow(RejectLimit()))
+    freshness: Histogram | None = metrics.FRESHNESS
+    """Takes the time from Kafka's timestamp to the acknowledgement; None where that tells nothing of live traffic."""
     tenants: metrics.TenantCounts = field(default_factory=metrics.TenantCounts)
 
     async def run(self, chunk: Chunk) -> None:
@@ -68,7 +72,6 @@ class Pipeline:
         for tier, count in found.expired.items():
             metrics.EXPIRED.labels(tier).inc(count)
         metrics.ERASED.inc(found.erased)
-        metrics.CONSUMED.inc(len(chunk))
         self.tenants.add("accepted", found.tenants)
         if found.rejects:
             self.tenants.add("rejected", _claimed(found.rejects, found.admission.registry))
@@ -81,8 +84,8 @@ class Pipeline:
         try:
             await outlet.store(batches)
             metrics.STORED.labels(cluster).inc(sum(map(len, rows)))
-            if (published_ms := chunk.messages[0].timestamp()[1]) >= 0:  # dear: once a chunk and cluster
-                metrics.FRESHNESS.labels(cluster).observe(max(0.0, self.clock() / 1e6 - published_ms / 1e3))
+            if self.freshness is not None:
+                self._observe(self.freshness.labels(cluster), chunk)
         except CircuitOpenError:
             if self.diverts is None:
                 raise
@@ -91,6 +94,10 @@ class Pipeline:
             metrics.DIVERTED.labels(cluster).inc(len(records))
         finally:
             in_flight.dec(len(batches))
+
+    def _observe(self, freshness: Histogram, chunk: Chunk) -> None:
+        if (published_ms := chunk.messages[0].timestamp()[1]) >= 0:  # dear: once a chunk and cluster
+            freshness.observe(max(0.0, self.clock() / 1e6 - published_ms / 1e3))
 
     async def dead_letter(self, rejects: Sequence[Reject]) -> None:
         await self.dead_letters.send(rejects)

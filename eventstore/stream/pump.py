@@ -324,6 +324,8 @@ class Pump:
             self._consumer.close()
         except (KafkaException, RuntimeError) as error:
             log.warning("leaving the group failed; it will notice by its session time-out", error=str(error))
+        for topic in self._topics:  # its last figure would stand for ever
+            metrics.COMMIT_LAG.remove(topic)
 
 
 def _place(of: Message | TopicPartition) -> Place:

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from eventstore.errors import CircuitOpenError, KafkaError, PermanentKafkaError, TransientKafkaError
+from eventstore import metrics
+from eventstore.errors import (
+    CircuitOpenError,
+    KafkaError,
+    PermanentKafkaError,
+    PermanentStoreError,
+    TransientKafkaError,
+)
 from eventstore.events.cells import Batch
 from eventstore.ingest import drain
 from eventstore.ingest.admission import ClockRules
@@ -25,7 +32,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.unit
 
 REGISTRY = registry(Tenant("shop", tier("t30")), Tenant("forum", tier("t15", days=15, on=cluster("c15"))))
-QUICK = DrainPolicy(records_per_second=1e6, look_seconds=0.01, idle_seconds=0.05)
+QUICK = DrainPolicy(records_per_second=1e6, look_seconds=0.01, idle_seconds=0.05, suspended_seconds=0.02)
 
 
 class RetryTopic:
@@ -51,8 +58,11 @@ class Outlet:
         self.name = name
         self.open = False
         self.rows = 0
+        self.error: PermanentStoreError | None = None
 
     async def store(self, batches: Sequence[Batch]) -> None:
+        if self.error is not None:
+            raise self.error
         if self.open:
             raise CircuitOpenError(f"{self.name} is away")
         self.rows += sum(map(len, batches))
@@ -74,7 +84,8 @@ class NoDeadLetters:
 class Setting:
     def __init__(self, topic: RetryTopic, *, waits: int = 1) -> None:
         self.topic = topic
-        self.waits: dict[str, int] | KafkaError = {"c30": waits}
+        self.waits: dict[str, int | KafkaError] | KafkaError = {"c30": waits}
+        self.refusal: KafkaError | None = None
         self.looks = 0
         self.outlets = {name: Outlet(name) for name in ("c15", "c30")}
         self.diverts = DivertsInMemory()
@@ -92,7 +103,7 @@ class Setting:
     def states(self) -> dict[str, State]:
         return {name: State.OPEN if outlet.open else State.CLOSED for name, outlet in self.outlets.items()}
 
-    async def backlogs(self) -> dict[str, int]:
+    async def backlogs(self) -> dict[str, int | KafkaError]:
         self.looks += 1
         if isinstance(self.waits, KafkaError):
             raise self.waits
@@ -100,6 +111,8 @@ class Setting:
 
     async def join(self, cluster: str, on_fatal: Callable[[KafkaError], None]) -> Source:
         assert cluster == "c30"
+        if self.refusal is not None:
+            raise self.refusal
         self.topic.joined += 1
         self.tell_fatal = on_fatal
         return self.topic
@@ -108,6 +121,12 @@ class Setting:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "GLANCE_SECONDS", 0.005)
+    metrics.DRAIN_SUSPENDED.clear()
+
+
+def suspended(cluster: str) -> float:
+    found: float = metrics.DRAIN_SUSPENDED.labels(cluster)._value.get()
+    return found
 
 
 async def ended(running: "asyncio.Task[None]") -> None:
@@ -188,14 +207,60 @@ async def test_brokers_that_are_away_are_asked_again() -> None:
 
 
 @on_event_loop
-async def test_what_kafka_will_never_do_ends_all_draining() -> None:
+async def test_a_source_that_ends_for_good_suspends_its_own_drain_until_it_is_mended() -> None:
     setting = Setting(RetryTopic())
     running = asyncio.create_task(setting.drains.keep_draining())
     await eventually(lambda: setting.topic.joined == 1, "the drain")
     setting.tell_fatal(PermanentKafkaError("access refused"))
-    with pytest.raises(PermanentKafkaError):
-        await asyncio.wait_for(running, 10)
+    await eventually(lambda: setting.topic.left == 1, "the drain's end")
+    assert suspended("c30") == 1
+    setting.topic.chunks.append(chunk_of(message(1)))
+    await eventually(lambda: setting.outlets["c30"].rows == 1, "another try")
+    assert suspended("c30") == 0
+    await ended(running)
+
+
+@on_event_loop
+async def test_a_topic_that_cannot_be_joined_suspends_its_own_drain() -> None:
+    setting = Setting(RetryTopic())
+    setting.refusal = PermanentKafkaError("no such topic")
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: suspended("c30") == 1, "the suspension")
+    assert not running.done()
+    await ended(running)
+
+
+@on_event_loop
+async def test_a_gap_in_one_retry_topic_is_no_matter_of_the_others() -> None:
+    setting = Setting(RetryTopic(chunk_of(message(1))))
+    setting.waits = {"c15": PermanentKafkaError("records are gone"), "c16": TransientKafkaError("busy"), "c30": 1}
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: setting.topic.left == 1, "the other drain's end")
+    assert setting.outlets["c30"].rows == 1
+    assert (suspended("c15"), suspended("c30")) == (1, 0)
+    setting.waits = {"c15": 0}
+    await eventually(lambda: suspended("c15") == 0, "the mend to be seen")
+    await ended(running)
+
+
+@on_event_loop
+async def test_what_the_pipeline_cannot_do_ends_all_draining() -> None:
+    setting = Setting(RetryTopic(chunk_of(message(1))))
+    setting.outlets["c30"].error = PermanentStoreError("no such column")
+    with pytest.raises(PermanentStoreError):
+        await asyncio.wait_for(setting.drains.keep_draining(), 10)
     assert setting.topic.left == 1
+
+
+@on_event_loop
+async def test_what_comes_home_tells_nothing_of_how_fresh_live_events_are() -> None:
+    freshness = metrics.FRESHNESS.labels("c30")._sum
+    setting, before = Setting(RetryTopic(chunk_of(message(1)))), freshness.get()
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: setting.topic.left == 1, "the drain's end")
+    assert setting.outlets["c30"].rows == 1
+    assert freshness.get() == before
+    await ended(running)
 
 
 @on_event_loop
