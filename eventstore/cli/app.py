@@ -37,6 +37,7 @@ COMMANDS = (
     "replay",
     "marks",
     "backup",
+    "restore",
     "erase",
     "erasures",
     "settings",

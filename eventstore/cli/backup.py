@@ -1,4 +1,4 @@
-"""`eventstore backup` and `eventstore restore`: a cluster's table, and where to replay from."""
+"""`eventstore backup`: a cluster's table, and where to replay from once it is restored."""
 
 import shlex
 import shutil
@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.console import AsJson, err, out, print_json
+from eventstore.cli.console import AsJson, err, out
 from eventstore.cli.marks import known_cluster, print_mark, safe_mark
 from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError, QueryError, RefusedError, StoreError
 from eventstore.registry import load_registry
 from eventstore.replay.marks import Mark, MarkTable, mark_and_snapshot
-from eventstore.store.schema import require_schema
-from eventstore.store.session import close, connect
 from eventstore.tenancy import Cluster, Registry
 
 if TYPE_CHECKING:  # the extra `local` may be absent, and every command imports this module
@@ -27,7 +25,6 @@ SCTOOL = "sctool"
 
 def register(app: typer.Typer) -> None:
     app.command("backup")(backup)
-    app.command("restore")(restore)
 
 
 def backup(
@@ -57,7 +54,7 @@ def backup(
     settings = load_settings()
     registry = load_registry(settings.registry)
     known_cluster(registry, cluster)
-    if _is_embedded(registry.clusters[cluster]):
+    if is_embedded_cluster(registry.clusters[cluster]):
         mark = _back_up_embedded(settings, registry, cluster, name, increment=increment)
     elif increment:
         raise QueryError(
@@ -67,7 +64,11 @@ def backup(
     else:
         task = _sctool_task(registry.clusters[cluster], location)
         if not run:
-            out.print(f"eventstore marks add --cluster {cluster}   # first, always", markup=False, soft_wrap=True)
+            out.print(
+                f"eventstore marks add --cluster {cluster}   # first: a restore needs a snapshot taken after it",
+                markup=False,
+                soft_wrap=True,
+            )
             out.print(shlex.join(task), markup=False, soft_wrap=True)
             err.print("Nothing was started; --run does both in this order.")
             return
@@ -75,68 +76,23 @@ def backup(
     print_mark(mark, as_json=as_json)
 
 
-def restore(
-    mark_name: Annotated[str, typer.Argument(metavar="MARK", help="A mark with a snapshot.")],
-    *,
-    execute: Annotated[
-        bool, typer.Option("--execute", help="Really load it. Without it, only show the steps.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Load a mark's snapshot and the increments up to it into its cluster, which has its schema (embedded stack).
-
-    Rows that are there already stay as they are. Afterwards repeat the erasures and replay from the mark; both commands
-    are printed. For ScyllaDB the steps of ScyllaDB Manager are shown.
-
-    Examples:
-    - `eventstore restore es30-20260901T030000Z`
-    - `eventstore restore es30-20260901T030000Z --execute`
-    """
-    settings = load_settings()
-    registry = load_registry(settings.registry)
-    marks = MarkTable(settings.kafka, settings.topics.marks).read()
-    mark = next((each for each in marks if each.name == mark_name), None)
-    if mark is None or mark.snapshot is None or mark.cluster is None:
-        told = ", ".join(each.name for each in marks if each.snapshot) or "none"
-        raise QueryError(f"mark: expected one with a snapshot ({told}), got {mark_name!r}; see `eventstore marks list`")
-    known_cluster(registry, mark.cluster)
-    embedded = _is_embedded(registry.clusters[mark.cluster])
-    if execute and not embedded:
-        raise QueryError(
-            f"--execute: expected a cluster of the embedded stack, {mark.cluster} is elsewhere; without --execute this "
-            "shows the steps of ScyllaDB Manager"
-        )
-    loaded = _restore_embedded(settings, registry, mark, marks) if execute else []
-    load = [f"eventstore restore {mark.name} --execute"] if embedded else _sctool_steps(registry, mark)
-    steps = [
-        *([] if execute else [f"eventstore schema apply --cluster {mark.cluster}", *load]),
-        f"eventstore erasures repeat --cluster {mark.cluster} --execute",
-        f"eventstore replay run --from-mark {mark.name} --cluster {mark.cluster} --execute",
-    ]
-    if as_json:
-        print_json({"mark": mark.name, "cluster": mark.cluster, "loaded": loaded, "next": steps})
-        return
-    for place in loaded:
-        out.print(f"loaded {place}", markup=False, soft_wrap=True)
-    for step in steps:
-        out.print(step, markup=False, soft_wrap=True)
-
-
 def _back_up_embedded(
     settings: Settings, registry: Registry, cluster: str, name: str | None, *, increment: bool
 ) -> Mark:
-    backups = _backups(settings, registry, cluster)
+    backups = backups_of(settings, registry, cluster)
     marks = MarkTable(settings.kafka, settings.topics.marks)
     with err.status("marking where the group stands"):
+        last = _last_snapshot(marks, cluster) if increment else None
+        if last is not None:
+            backups.check_unbroken(last)  # before a mark is kept that would have no increment
         mark = safe_mark(settings, cluster, name)
-        last = _last_snapshot(marks, cluster) if increment else mark.name
     with err.status(f"flushing and copying {cluster}"):
 
         def snapshot() -> str:
-            if increment:
-                backups.take_increment(last, mark.name)
-            else:
+            if last is None:
                 backups.take_snapshot(mark.name)
+                return mark.name
+            backups.take_increment(last, mark.name)
             return last
 
         return mark_and_snapshot(marks, mark, snapshot)
@@ -172,40 +128,6 @@ def _sctool_task(cluster: Cluster, location: str) -> list[str]:
     return [SCTOOL, "backup", "--cluster", cluster.name, "--keyspace", cluster.keyspace, "--location", location]
 
 
-def _sctool_steps(registry: Registry, mark: Mark) -> list[str]:
-    cluster = registry.clusters[mark.cluster or ""]
-    of = ["--cluster", cluster.name, "--location", "LOCATION"]
-    return [
-        shlex.join(task)
-        for task in (
-            [SCTOOL, "backup", "list", *of],
-            [SCTOOL, "restore", *of, "--snapshot-tag", "TAG", "--keyspace", cluster.keyspace, "--restore-tables"],
-        )
-    ]
-
-
-def _restore_embedded(settings: Settings, registry: Registry, mark: Mark, marks: list[Mark]) -> list[str]:
-    backups = _backups(settings, registry, mark.cluster or "")
-    _require_table(settings, registry, mark.cluster or "")
-    names = [each.name for each in marks if each.snapshot == mark.snapshot and each.created_ms <= mark.created_ms]
-    snapshot = backups.snapshot_place(mark.snapshot or "")
-    places = [snapshot, *backups.increments(mark.snapshot or "", names)]
-    for place in places:
-        with err.status(f"loading {place}"):
-            backups.load(place)
-    return list(map(str, places))
-
-
-def _require_table(settings: Settings, registry: Registry, cluster: str) -> None:
-    tier = registry.tier_of(cluster)
-    assert tier is not None  # noqa: S101 — `known_cluster` has seen to that
-    session = connect(tier.cluster, request_timeout=settings.writer.request_timeout)
-    try:
-        require_schema(session, tier)
-    finally:
-        close(session)
-
-
 def _last_snapshot(marks: MarkTable, cluster: str) -> str:
     taken = [mark.snapshot for mark in marks.read() if mark.cluster == cluster and mark.snapshot]
     if not taken:
@@ -216,7 +138,8 @@ def _last_snapshot(marks: MarkTable, cluster: str) -> str:
     return taken[-1]
 
 
-def _is_embedded(cluster: Cluster) -> bool:
+def is_embedded_cluster(cluster: Cluster) -> bool:
+    """Whether the embedded stack runs it, as far as that is installed."""
     try:
         from eventstore.local.layout import is_embedded  # noqa: PLC0415 — see TYPE_CHECKING above
     except ConfigurationError:  # without the extra there is no embedded stack
@@ -224,7 +147,8 @@ def _is_embedded(cluster: Cluster) -> bool:
     return is_embedded(cluster)
 
 
-def _backups(settings: Settings, registry: Registry, cluster: str) -> "NodeBackups":
+def backups_of(settings: Settings, registry: Registry, cluster: str) -> "NodeBackups":
+    """Backups of a cluster of the embedded stack."""
     from eventstore.local.backup import node_backups  # noqa: PLC0415 — see TYPE_CHECKING above
 
     return node_backups(settings, registry, registry.clusters[cluster])

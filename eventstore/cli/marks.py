@@ -1,5 +1,6 @@
 """`eventstore marks`: where the live group stood before a snapshot began."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,8 +12,9 @@ from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError
 from eventstore.events.moment import rfc3339
 from eventstore.registry import load_registry, now_ms
-from eventstore.replay.marks import Mark, MarkTable, check_nothing_waits, take_mark
+from eventstore.replay.marks import Mark, MarkTable, check_nothing_waits, records_gone, take_mark
 from eventstore.stream.backlogs import Backlogs
+from eventstore.stream.offsets import TopicOffsets
 from eventstore.tenancy import Registry
 
 marks = typer.Typer(name="marks", help="Backup marks: where to replay from after a restore.", no_args_is_help=True)
@@ -61,7 +63,7 @@ def list_marks(
     cluster: Annotated[str | None, typer.Option(metavar="NAME", help="Only this cluster's.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the marks, the oldest first.
+    """List the marks, the oldest first, and whether the topic still holds everything from there on.
 
     Examples:
     - `eventstore marks list`
@@ -70,15 +72,20 @@ def list_marks(
     settings = load_settings()
     with err.status("reading the marks"):
         found = MarkTable(settings.kafka, settings.topics.marks).read()
-    shown = [mark for mark in found if cluster is None or mark.cluster == cluster]
+        shown = [mark for mark in found if cluster is None or mark.cluster == cluster]
+        gone = gone_since(settings, shown)
     if as_json:
-        print_json([msgspec.to_builtins(mark, str_keys=True) for mark in shown])
+        print_json([msgspec.to_builtins(mark, str_keys=True) | {"gone": gone[mark.name]} for mark in shown])
         return
     rows = (
-        (mark.name, mark.cluster or "", rfc3339(mark.created_ms), mark.snapshot or "none", mark.topic, mark.partitions)
+        (
+            mark.name, mark.cluster or "", rfc3339(mark.created_ms), mark.snapshot or "none", mark.topic, mark.partitions,
+            _gone(gone[mark.name]),
+        )
         for mark in shown
-    )
-    out.print(table("Marks", ("mark", "cluster", "time", "snapshot", "topic", "partitions#"), rows))
+    )  # fmt: skip
+    columns = ("mark", "cluster", "time", "snapshot", "topic", "partitions#", "aged out since")
+    out.print(table("Marks", columns, rows))
 
 
 @marks.command()
@@ -137,6 +144,31 @@ def known_cluster(registry: Registry, cluster: str) -> None:
     if registry.tier_of(cluster) is None:
         used = ", ".join(tier.cluster.name for tier in registry.tiers.values()) or "none"
         raise ConfigurationError(f"--cluster: expected a cluster that a tier uses ({used}), got {cluster!r}")
+
+
+def gone_since(settings: Settings, marks: Sequence[Mark]) -> dict[str, int | None]:
+    """By mark, how many records from there on the topic no longer holds; None: it is a mark of another topic.
+
+    Raises:
+        KafkaError: the brokers cannot or will not answer.
+    """
+    topic = settings.topics.events
+    held = TopicOffsets(settings.kafka, topic).held() if any(mark.topic == topic for mark in marks) else {}
+    return {mark.name: records_gone(mark, held) if mark.topic == topic else None for mark in marks}
+
+
+def warn_of_gone(settings: Settings, mark: Mark) -> None:
+    """Tell who is about to restore that a replay from the mark has a gap."""
+    if (gone := gone_since(settings, [mark])[mark.name]) != 0:
+        err.print(
+            f"mark {mark.name}: a replay from here cannot bring back everything: {_gone(gone)}; see whether there is a newer "
+            "one (`eventstore marks list`)",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _gone(records: int | None) -> str:
+    return "of another topic" if records is None else f"{records:,} records" if records else "nothing"
 
 
 def print_mark(mark: Mark, *, as_json: bool) -> None:

@@ -71,8 +71,7 @@ class NodeBackups:
             QueryError: there is no such snapshot.
             RefusedError: not everything that was flushed since the snapshot was kept.
         """
-        self.snapshot_place(snapshot)
-        self._check_unbroken(snapshot)
+        self.check_unbroken(snapshot)
         self._management.execute(
             STORAGE, "forceKeyspaceFlush(java.lang.String,[Ljava.lang.String;)", [self.keyspace, [TABLE]]
         )
@@ -98,10 +97,22 @@ class NodeBackups:
             )
         return place
 
-    def increments(self, snapshot: str, names: Iterable[str]) -> list[Path]:
-        """Where the files of these increments are, as far as they were taken."""
-        places = (self._place(self.directory / snapshot / "increments" / name) for name in names)
-        return [place for place in places if place.is_dir()]
+    def increments(self, snapshot: str, needed: Iterable[str]) -> list[Path]:
+        """Where the files of all increments of a snapshot are.
+
+        Those beyond the needed ones do no harm: their rows are rows of events. One that was cut short after its files had
+        been moved away from the node has no other copy of them.
+
+        Raises:
+            RefusedError: a needed one is not there: its rows would be in neither the backup nor the replay.
+        """
+        below = self.directory / snapshot / "increments"
+        if missing := [name for name in needed if not self._place(below / name).is_dir()]:
+            raise RefusedError(
+                f"{below}: expected increment {', '.join(missing)}, which a mark names, found none; bring it back, or restore "
+                "an older mark and replay from that"
+            )
+        return sorted(place for path in below.glob("*") if (place := self._place(path)).is_dir())
 
     def load(self, place: Path) -> None:
         """Have the running node take in every row of these files; rows it has already stay as they are."""
@@ -130,8 +141,14 @@ class NodeBackups:
         settings = yaml.safe_load((self.node.configuration / "cassandra.yaml").read_text("utf-8"))
         return process.find(self.node.directory) if settings["incremental_backups"] else None
 
-    def _check_unbroken(self, snapshot: str) -> None:
-        """A server that ran without keeping files, even for a while, has flushed rows that no increment holds."""
+    def check_unbroken(self, snapshot: str) -> None:
+        """A server that ran without keeping files, even for a while, has flushed rows that no increment holds.
+
+        Raises:
+            QueryError: there is no such snapshot.
+            RefusedError: not everything that was flushed since the snapshot was kept.
+        """
+        self.snapshot_place(snapshot)
         noted = self.directory / snapshot / KEEPING
         then = msgspec.json.decode(noted.read_bytes(), type=process.Process) if noted.exists() else None
         if then is None or then != self._keeping():

@@ -13,7 +13,7 @@ import msgspec
 
 from eventstore.config import KafkaSettings
 from eventstore.errors import QueryError, RefusedError
-from eventstore.stream.offsets import TopicOffsets
+from eventstore.stream.offsets import Held, TopicOffsets
 from eventstore.stream.table import TopicTable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -24,6 +24,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     """Before the offsets were read; milliseconds since the epoch."""
     topic: str
+    topic_id: str | None = None
+    """Offsets mean nothing in a topic of the same name that was created later; None: of a mark that does not know."""
     group: str
     offsets: dict[int, int]
     """Where to replay from, by partition: every partition that the topic had."""
@@ -31,6 +33,9 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """Whose snapshot it belongs to; None: of no snapshot, offsets that somebody wanted to be kept."""
     snapshot: str | None = None
     """What the cluster calls the snapshot; None while there is none, or it failed."""
+
+    reset_to: dict[int, int] | None = None
+    """Where the group was moved to from here, if it was: by partition that moved."""
 
     @property
     def partitions(self) -> int:
@@ -53,7 +58,10 @@ def take_mark(
     offsets = TopicOffsets(kafka, topic)
     committed = offsets.committed(group)
     stands = {partition: committed.get(partition, there.first) for partition, there in offsets.held().items()}
-    return Mark(name=name, created_ms=now_ms, topic=topic, group=group, offsets=stands, cluster=cluster)
+    return Mark(
+        name=name, created_ms=now_ms, topic=topic, topic_id=offsets.topic_id(), group=group, offsets=stands,
+        cluster=cluster,
+    )  # fmt: skip
 
 
 class MarkTable:
@@ -116,6 +124,20 @@ def mark_and_snapshot(marks: MarkTable, mark: Mark, snapshot: Callable[[], str])
     """
     marks.add(mark)
     return marks.name_snapshot(mark, snapshot())
+
+
+def increments_before(mark: Mark, marks: Iterable[Mark]) -> list[str]:
+    """The increments of the mark's snapshot without which a replay from the mark would leave a hole, by name."""
+    return [
+        each.name
+        for each in marks
+        if each.snapshot == mark.snapshot and each.name != mark.snapshot and each.created_ms <= mark.created_ms
+    ]
+
+
+def records_gone(mark: Mark, held: Mapping[int, Held]) -> int:
+    """How many records from the mark's offsets on the topic no longer holds; `held` is of the mark's topic."""
+    return sum(max(0, there.first - mark.offsets.get(partition, 0)) for partition, there in held.items())
 
 
 def check_nothing_waits(mark: Mark, waiting: Mapping[str, int]) -> None:

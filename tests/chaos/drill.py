@@ -179,8 +179,7 @@ def from_a_backup(drill: Drill) -> Recovery:
     drill.erase()
     return drill.recover(
         "from a backup",
-        ("load snapshot and increments", lambda: drill.eventstore("restore", mark, "--execute")),
-        ("repeat erasures", lambda: drill.eventstore("erasures", "repeat", "--cluster", CLUSTER, "--execute")),
+        ("load snapshot and increments, repeat erasures", lambda: drill.eventstore("restore", mark, "--execute")),
         ("replay from the mark", lambda: _replay(drill, "--from-mark", mark)),
     )
 

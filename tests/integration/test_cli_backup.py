@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from eventstore.cli import backup as command
+from eventstore.cli import backup, restore
 from eventstore.errors import ConfigurationError, QueryError, RefusedError, StoreError
-from eventstore.replay.marks import MarkTable
+from eventstore.replay.marks import Mark, MarkTable
 from eventstore.stream.producer import RecordProducer
 from eventstore.stream.topics import retry_topic
 from tests.own_topics import OwnTopics, own_topics
@@ -24,9 +25,13 @@ REGISTRY = """\
 clusters:
   far: {contact_points: [198.51.100.1], datacenter: dc1, keyspace: eventstore, replication: 3}
   near: {contact_points: [198.51.100.2], datacenter: dc1, keyspace: eventstore, replication: 3}
+  spare: {contact_points: [198.51.100.3], datacenter: dc1, keyspace: eventstore, replication: 3}
+  renamed: {contact_points: [198.51.100.4], datacenter: dc1, keyspace: other, replication: 3}
+  here: {contact_points: [127.0.9.1], datacenter: dc1, keyspace: eventstore, replication: 1}
 tiers:
   t30: {retention: 30d, cluster: far, buckets: [{width: 10d}]}
   t15: {retention: 15d, cluster: near, buckets: [{width: 5d}]}
+  t60: {retention: 60d, cluster: here, buckets: [{width: 20d}]}
 """
 
 
@@ -64,8 +69,11 @@ def run(topics: OwnTopics, tools: Path, *arguments: str) -> Result:
     registry = tools / "tenants.yaml"
     registry.write_text(REGISTRY)
     app = typer.Typer(pretty_exceptions_enable=False)
-    command.register(app)
+    backup.register(app)
+    restore.register(app)
     environment = topics.environment | {
+        "EVENTSTORE_LOCAL__BACKUP_DIR": str(tools / "backups"),
+        "EVENTSTORE_LOCAL__DATA_DIR": str(tools / "servers"),
         "EVENTSTORE_REGISTRY": str(registry),
         "EVENTSTORE_TOPICS__MARKS": topics.settings.topics.marks,
         "EVENTSTORE_TOPICS__RETRY_PREFIX": topics.settings.topics.retry_prefix,
@@ -95,10 +103,45 @@ def test_with_run_the_mark_comes_first_and_then_hears_the_name_of_the_task(
 
     shown = run(topics, tools, "restore", name).stdout.splitlines()
     assert [" ".join(line.split()[:3]) for line in shown] == [
-        "eventstore schema apply", "sctool backup list", "sctool restore --cluster", "eventstore erasures repeat",
-        "eventstore replay run",
+        "eventstore schema apply", "eventstore erasures repeat", "sctool backup list", "sctool restore --cluster",
+        "sctool progress --cluster", "sctool repair --cluster", "eventstore erasures repeat", "eventstore replay run",
     ]  # fmt: skip
+    taken = datetime.fromtimestamp(marks.find(name).created_ms / 1_000, UTC)
+    assert f"sm_{taken:%Y%m%d%H%M%S}UTC or later, never earlier" in shown[2]
     assert isinstance(run(topics, tools, "restore", name, "--execute").exception, QueryError)
+
+
+def test_a_snapshot_may_be_loaded_into_a_cluster_that_no_tier_uses(
+    topics: OwnTopics, marks: MarkTable, tools: Path, name: str
+) -> None:
+    marks.add(Mark(name=name, created_ms=1, topic=topics.events, group="g", offsets={}, cluster="far", snapshot="t"))
+    shown = run(topics, tools, "restore", name, "--into", "spare").stdout.splitlines()
+    assert shown[0] == "eventstore schema apply --cluster spare --as-tier t30"
+    assert "--cluster spare --as-tier t30 --execute" in shown[1]
+    assert shown[-1] == f"eventstore replay run --from-mark {name} --tier t30 --into spare --execute"
+    for other, said in (("near", "found tier t15 on it"), ("renamed", "expected keyspace eventstore")):
+        refused = run(topics, tools, "restore", name, "--into", other).exception
+        assert isinstance(refused, RefusedError)
+        assert said in str(refused)
+
+
+def test_an_increment_that_cannot_be_taken_leaves_no_mark(
+    topics: OwnTopics, marks: MarkTable, tools: Path, name: str
+) -> None:
+    known = Mark(name=name, created_ms=1, topic=topics.events, group="g", offsets={}, cluster="here", snapshot=name)
+    marks.add(known)  # its snapshot is not where it should be
+    call = ("backup", "--cluster", "here", "--increment", "--name", f"{name}-increment")
+    refused = run(topics, tools, *call)
+    assert isinstance(refused.exception, QueryError)
+    assert f"got '{name}'" in str(refused.exception)
+    assert f"{name}-increment" not in [mark.name for mark in marks.read()]
+
+
+def test_who_restores_hears_that_the_topic_does_not_reach_back_to_the_mark(
+    topics: OwnTopics, marks: MarkTable, tools: Path, name: str
+) -> None:
+    marks.add(Mark(name=name, created_ms=1, topic="older", group="g", offsets={}, cluster="far", snapshot="t"))
+    assert "of another topic" in run(topics, tools, "restore", name).stderr
 
 
 def test_a_task_that_cannot_be_started_leaves_a_mark_without_a_snapshot(
@@ -131,7 +174,7 @@ def test_records_that_wait_in_the_retry_topic_refuse_a_backup_of_their_cluster(
 @pytest.mark.parametrize(
     ("arguments", "kind", "said"),
     [
-        (["backup", "--cluster", "c99"], ConfigurationError, "expected a cluster that a tier uses (far, near)"),
+        (["backup", "--cluster", "c99"], ConfigurationError, "expected a cluster that a tier uses (far, near, here)"),
         (["backup", "--cluster", "far", "--increment"], QueryError, "without --increment"),
         (["backup", "--cluster", "far", "--run"], ConfigurationError, "--location"),
         (["backup", "--cluster", "far", "--run", "--location", "s3:b"], ConfigurationError, "sctool: expected it on"),

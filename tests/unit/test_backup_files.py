@@ -144,7 +144,29 @@ def test_increments_hold_what_was_flushed_since_the_last_one(
     second = backups.take_increment("s1", "m2")
     assert {path.name[:4] for path in first.iterdir()} == {"da-6"}
     assert {path.name[:4] for path in second.iterdir()} == {"da-7"}
-    assert backups.increments("s1", ["m1", "never", "m2"]) == [first, second]
+    assert backups.increments("s1", ["m1", "m2"]) == [first, second]
+
+
+def test_an_increment_without_a_mark_is_loaded_too(
+    backups: NodeBackups, table: Path, agent: Agent, running: object
+) -> None:
+    """Its files were moved away from the node, and then the mark could not be told of it."""
+    agent.on["takeSnapshot"] = lambda _: table_file(table / "snapshots" / "s1", 4)
+    backups.take_snapshot("s1")
+    agent.on["forceKeyspaceFlush"] = lambda _: table_file(table / "backups", 6)
+    unnamed = backups.take_increment("s1", "cut-short")
+    agent.on["forceKeyspaceFlush"] = lambda _: table_file(table / "backups", 7)
+    named = backups.take_increment("s1", "m2")
+    assert backups.increments("s1", ["m2"]) == [unnamed, named]
+
+
+def test_an_increment_that_a_mark_names_and_that_is_gone_refuses_the_restore(
+    backups: NodeBackups, table: Path, agent: Agent, running: object
+) -> None:
+    agent.on["takeSnapshot"] = lambda _: table_file(table / "snapshots" / "s1", 4)
+    backups.take_snapshot("s1")
+    with pytest.raises(RefusedError, match=r"increments: expected increment m1, which a mark names.*older mark"):
+        backups.increments("s1", ["m1"])
 
 
 def test_an_increment_is_refused_if_the_server_has_not_kept_everything_since_the_snapshot(
