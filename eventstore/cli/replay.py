@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from eventstore.cli.console import AsJson, err, print_json
+from eventstore.cli.replay_options import AcceptGap
 from eventstore.cli.replay_run import carry_out, run_replay, show_plan
 from eventstore.cli.replay_verify import verify
 from eventstore.cli.replay_view import print_replays, replay_document, say
@@ -15,7 +16,8 @@ from eventstore.errors import RefusedError
 from eventstore.logs import setup_logging
 from eventstore.registry import now_ms
 from eventstore.replay.plan import Plan, Progress, progress
-from eventstore.replay.ranges import aged_out, refuse
+from eventstore.replay.planning import GAP_MEND
+from eventstore.replay.ranges import aged_out, behind_gaps, cut_off, refuse
 from eventstore.replay.state import Replay, Replays, Status
 from eventstore.stream.offsets import TopicOffsets
 
@@ -42,22 +44,22 @@ def resume(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that share the work. Default: as many as it was planned with.")
     ] = None,
+    accept_gap: AcceptGap = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a replay from its last commit, here, whatever ended it and wherever it ran.
 
-    A process that still runs elsewhere is replaced: it ends, and says so.
+    Processes that still run elsewhere are replaced, one by one: they end, and say so.
 
     Examples:
     - `eventstore replay resume 20260901T030000Z-1f2e`
     - `eventstore replay resume 20260901T030000Z-1f2e --workers 4 --json`
+    - `eventstore replay resume 20260901T030000Z-1f2e --accept-gap`
     """
     settings = load_settings()
     with err.status("looking at the replay"):
         plan = Replays.of(settings).get(replay_id).become(Status.RUNNING, now_ms()).plan
-        offsets = TopicOffsets(settings.kafka, plan.topic)
-        held = offsets.held()
-        refuse(aged_out(plan.topic, progress(plan, offsets.committed(plan.group)).left(), held, {}))
+        _close_gaps(settings, plan, accept_gap=accept_gap)
     carry_out(settings, plan, workers or plan.workers, as_json=as_json)
 
 
@@ -125,6 +127,26 @@ def work(
     settings = load_settings()
     setup_logging(settings.log)
     sys.exit(process.main(settings, replay_id, index, of))
+
+
+def _close_gaps(settings: Settings, plan: Plan, *, accept_gap: bool) -> None:
+    """Have the group go on behind what the topic has let go of, if that is accepted.
+
+    Raises:
+        RefusedError: it is not; or the topic ends before the plan does; or processes still work on the replay.
+    """
+    offsets = TopicOffsets(settings.kafka, plan.topic)
+    held, left = offsets.held(), progress(plan, offsets.committed(plan.group)).left()
+    refuse(cut_off(plan.topic, left, held))
+    if not accept_gap:
+        refuse(aged_out(plan.topic, left, held, {}), GAP_MEND)
+    elif moves := behind_gaps(left, held):
+        if members := offsets.members(plan.group):
+            raise RefusedError(
+                f"replay {plan.id}: expected nobody to work on it, found {len(members)} processes ({members[0]}); first "
+                f"`eventstore replay pause {plan.id}`"
+            )
+        offsets.move(plan.group, moves)
 
 
 def _have(replay_id: str, wanted: Status) -> None:

@@ -86,6 +86,11 @@ def run_replay(
     """
     settings = load_settings()
     if resetting:
+        if rate is not None or workers != 1 or beside_others:
+            raise ConfigurationError(
+                "--reset-group: expected neither --rate nor --workers nor --beside-others: the live workers store the range "
+                "as they store everything; leave them out"
+            )
         _reset(settings, request, execute=execute, as_json=as_json)
         return
     with err.status("looking at the range"):
@@ -173,5 +178,6 @@ def _reset(settings: Settings, request: Request, *, execute: bool, as_json: bool
         say(f"{settings.topics.events}/{partition}: from {before} to {after}")
     if execute:
         say(f"Group {moved.group} begins there; where it stood is kept as mark {moved.mark}.")
+        say(f"To take it back before its workers start: --from-mark {moved.mark} --reset-group --execute")
     else:
         err.print("Nothing was written; add --execute to do it.")

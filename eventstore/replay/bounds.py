@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from eventstore.errors import RefusedError
 from eventstore.replay.marks import Mark
@@ -81,7 +82,7 @@ class Resolver:
             case AtTime(ms):
                 found = self.offsets.since(ms)
             case AtMark(name):
-                found = marked(self.mark(name), self.offsets.topic, held)
+                found = marked(self.mark(name), self.offsets, held)
             case Earliest():
                 found = {partition: there.first for partition, there in held.items()}
             case Latest():
@@ -91,20 +92,33 @@ class Resolver:
         return dict(found)
 
 
-def marked(mark: Mark, topic: str, held: Mapping[int, Held]) -> Mapping[int, int]:
+class Topic(Protocol):
+    """`TopicOffsets` is one."""
+
+    topic: str
+
+    def topic_id(self) -> str: ...
+
+
+def marked(mark: Mark, topic: Topic, held: Mapping[int, Held]) -> Mapping[int, int]:
     """The mark's offsets.
 
     Raises:
-        RefusedError: the mark is of another topic, or the topic's partitions have changed since.
+        RefusedError: the mark is of another topic, of one of this name that is gone, or from before partitions were added.
     """
-    if mark.topic != topic:
+    if mark.topic != topic.topic:
         raise RefusedError(
-            f"mark {mark.name}: expected one of topic {topic}, it is of {mark.topic}; name another mark, or set "
+            f"mark {mark.name}: expected one of topic {topic.topic}, it is of {mark.topic}; name another mark, or set "
             "EVENTSTORE_TOPICS__EVENTS; nothing was written"
+        )
+    if mark.topic_id is not None and mark.topic_id != topic.topic_id():
+        raise RefusedError(
+            f"mark {mark.name}: expected one of the topic {topic.topic} that there is, it is of one that was deleted since: "
+            "its offsets mean other records now; begin at a time instead (--from-timestamp); nothing was written"
         )
     if mark.partitions != len(held):
         raise RefusedError(
-            f"mark {mark.name}: expected {mark.partitions} partitions in topic {topic}, as there were, found "
+            f"mark {mark.name}: expected {mark.partitions} partitions in topic {topic.topic}, as there were, found "
             f"{len(held)}: users have moved between partitions since; begin at a time before the change instead "
             "(--from-timestamp); nothing was written"
         )

@@ -98,6 +98,15 @@ def aged_out(topic: str, wanted: Ranges, held: Mapping[int, Held], first_ms: Map
             )
 
 
+def behind_gaps(wanted: Ranges, held: Mapping[int, Held]) -> dict[int, int]:
+    """Where to go on in partitions that have let go of the beginning of their range."""
+    return {
+        partition: min(held[partition].first, each.end)
+        for partition, each in wanted.items()
+        if each.records and each.start < held[partition].first
+    }
+
+
 def aged_out_since(
     topic: str, since_ms: int, held: Mapping[int, Held], first_ms: Mapping[int, int], sure_from_ms: float
 ) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from eventstore.config import KafkaSettings
@@ -30,6 +30,13 @@ class TopicOffsets:
         self.topic = topic
         self._kafka = kafka
         self._client = open_client(AdminClient, client_config(kafka))
+
+    def topic_id(self) -> str:
+        """What tells the topic from one of the same name that is created when this one is gone."""
+        with mapped(f"looking at topic {self.topic}"):
+            asked = TopicCollection([self.topic])
+            answers = self._client.describe_topics(asked, request_timeout=REQUEST_TIMEOUT)
+            return str(answers[self.topic].result().topic_id)
 
     def held(self) -> dict[int, Held]:
         """What each partition holds now."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as replace_mark
 
 from eventstore.cli.replay_options import one_of, parse_offsets
 from eventstore.errors import ConfigurationError, RefusedError
@@ -16,6 +17,7 @@ from eventstore.replay.ranges import (
     Ranges,
     aged_out,
     aged_out_since,
+    behind_gaps,
     beyond_end,
     cut_off,
     nothing_in,
@@ -24,6 +26,7 @@ from eventstore.replay.ranges import (
     sure_from,
     unknown_partitions,
 )
+from eventstore.replay.reset import undone
 from eventstore.replay.scope import Scope, scoped, selection
 from eventstore.replay.state import KEPT_MS, Replay, Status, forgettable
 from eventstore.stream.offsets import Held
@@ -188,19 +191,49 @@ def test_a_time_is_only_doubted_if_records_of_it_may_have_aged_out(
     assert not any("events/1" in problem for problem in problems), "a partition that never let go of anything"
 
 
-def mark(topic: str = "events", partitions: int = 2) -> Mark:
-    return Mark(name="m", created_ms=0, topic=topic, group="live", offsets=dict.fromkeys(range(partitions), 120))
+class Topic:
+    topic = "events"
+
+    def topic_id(self) -> str:
+        return "now"
+
+
+def mark(topic: str = "events", partitions: int = 2, topic_id: str | None = "now") -> Mark:
+    offsets = dict.fromkeys(range(partitions), 120)
+    return Mark(name="m", created_ms=0, topic=topic, topic_id=topic_id, group="live", offsets=offsets)
 
 
 def test_a_mark_of_another_topic_is_refused() -> None:
     with pytest.raises(RefusedError, match="it is of another"):
-        marked(mark(topic="another"), "events", HELD)
+        marked(mark(topic="another"), Topic(), HELD)
+
+
+def test_a_mark_of_a_topic_that_was_created_anew_since_is_refused() -> None:
+    with pytest.raises(RefusedError, match="deleted since"):
+        marked(mark(topic_id="before"), Topic(), HELD)
+    assert marked(mark(topic_id=None), Topic(), HELD), "one that was made before marks knew it"
 
 
 def test_a_mark_from_before_partitions_were_added_is_refused() -> None:
     with pytest.raises(RefusedError, match="expected 1 partitions"):
-        marked(mark(partitions=1), "events", HELD)
-    assert marked(mark(), "events", HELD) == {0: 120, 1: 120}
+        marked(mark(partitions=1), Topic(), HELD)
+    assert marked(mark(), Topic(), HELD) == {0: 120, 1: 120}
+
+
+def test_a_reset_is_undone_only_while_the_group_stands_where_it_was_put() -> None:
+    made = replace_mark(mark(), reset_to={0: 50})
+    assert undone(made, made.offsets, "live", {0: 50, 1: 120}) == {0: 120}
+    for committed in ({0: 51, 1: 120}, {1: 120}):
+        with pytest.raises(RefusedError, match="it has gone on since"):
+            undone(made, made.offsets, "live", committed)
+    with pytest.raises(RefusedError, match="it is of live"):
+        undone(made, made.offsets, "other", {0: 50})
+
+
+def test_behind_a_gap_a_replay_goes_on_with_the_first_record_held() -> None:
+    left = {0: Range(40, 150), 1: Range(10, 50)}
+    assert behind_gaps(left, HELD) == {0: 100}
+    assert behind_gaps({0: Range(40, 70), 1: Range(0, 0)}, HELD) == {0: 70}, "all of it is gone"
 
 
 # ----------------------------------------------------------------------------------------------------------- options
