@@ -187,8 +187,7 @@ def test_a_key_that_is_revoked_ends_its_feeds(stack: RunningStack, world: World,
 
 
 def test_without_kafka_a_feed_is_told_to_come_again(world: World, uid: str) -> None:
-    nobody = {"EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-    with running_gateway(world, "--only", "read", **nobody) as gateway:
+    with running_gateway(world, "--only", "read", EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1") as gateway:
         answer = gateway.ask("GET", f"/v1/tenants/shop/users/{quote(uid, safe='')}/live", key=READ)
         assert (answer.status, answer.headers["retry-after"]) == (503, "2")
 
