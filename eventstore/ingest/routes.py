@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 import structlog
@@ -155,13 +155,13 @@ class Routes:
 
     async def _open(self, tiers: list[Tier]) -> None:
         opened = {tier.cluster: self._new_outlet(tier) for tier in tiers}
-        try:
+        async with AsyncExitStack() as unless_all_connect:
+            for outlet in opened.values():
+                unless_all_connect.push_async_callback(outlet.close)
             outcomes = await asyncio.gather(*(outlet.connect() for outlet in opened.values()), return_exceptions=True)
             if failure := next((each for each in outcomes if each is not None), None):
                 raise failure
-        except BaseException:  # being cancelled, too
-            await asyncio.gather(*(outlet.close() for outlet in opened.values()))
-            raise
+            unless_all_connect.pop_all()
         self._outlets |= opened
 
     def _new_outlet(self, tier: Tier) -> GuardedOutlet:

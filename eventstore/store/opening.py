@@ -1,8 +1,11 @@
 """The way to a connected `EventWriter`, of the kind that the settings choose."""
 
 import asyncio
+from functools import partial
+from threading import Thread
 
 import structlog
+from cassandra.cluster import Session
 
 from eventstore.config import WritePath, WriterSettings
 from eventstore.store.driver_writer import DriverWriter
@@ -10,7 +13,7 @@ from eventstore.store.lane.writer import LaneWriter
 from eventstore.store.schema import require_schema
 from eventstore.store.session import close, connect
 from eventstore.store.writer import EventWriter
-from eventstore.tenancy import Tier
+from eventstore.tenancy import Cluster, Tier
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -25,7 +28,7 @@ async def open_writer(tier: Tier, settings: WriterSettings) -> EventWriter:
         PermanentStoreError: access refused, or something is missing in the schema.
     """
     cluster = tier.cluster
-    session = await asyncio.to_thread(connect, cluster, request_timeout=settings.request_timeout)
+    session = await _connected(cluster, settings.request_timeout)
     try:
         drift = await asyncio.to_thread(require_schema, session, tier)
     except BaseException:
@@ -37,3 +40,21 @@ async def open_writer(tier: Tier, settings: WriterSettings) -> EventWriter:
     if settings.path is WritePath.DRIVER:
         return await DriverWriter.open(cluster, session, settings.in_flight_batches)
     return await LaneWriter.open(cluster, session, settings.in_flight_batches, settings.request_timeout)
+
+
+async def _connected(cluster: Cluster, request_timeout: float) -> Session:
+    """A session. A thread cannot be called off: one that comes when nobody waits for it any more is closed at once."""
+    connecting = asyncio.get_running_loop().run_in_executor(
+        None, partial(connect, cluster, request_timeout=request_timeout)
+    )
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        connecting.add_done_callback(_close_ownerless)
+        raise
+
+
+def _close_ownerless(connecting: "asyncio.Future[Session]") -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        # a thread of its own, because the loop's may be at their end
+        Thread(target=close, args=(connecting.result(),), name="close-ownerless-session", daemon=True).start()
