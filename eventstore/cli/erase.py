@@ -220,7 +220,7 @@ def hint(*, execute: bool) -> None:
 
 def known_holders(settings: Settings, registry: Registry) -> list[Tier]:
     """Every cluster that may hold events: of a tier, or written by a replay that is on record."""
-    replays = Replays(settings.kafka, settings.topics.replays).all()
+    replays = Replays.of(settings).all()
     return holders(registry, [replay.plan for replay in replays])
 
 

@@ -49,7 +49,7 @@ def repeat(
 
     Run it on the empty cluster before a backup is loaded, so that nobody reads an erased row even for a moment, and again
     after; `eventstore restore --execute` does both. By default on every cluster of a tier and on those that a replay on
-    record has written; any other needs --as-tier.
+    record has written; whoever names a cluster that no tier uses says with --as-tier whose events it holds.
 
     Examples:
     - `eventstore erasures repeat`

@@ -147,24 +147,30 @@ def known_cluster(registry: Registry, cluster: str) -> None:
 
 
 def gone_since(settings: Settings, marks: Sequence[Mark]) -> dict[str, int | None]:
-    """By mark, how many records from there on the topic no longer holds; None: it is a mark of another topic.
+    """By mark, how many records from there on the topic no longer holds; None: its offsets are of another topic.
 
     Raises:
         KafkaError: the brokers cannot or will not answer.
     """
-    topic = settings.topics.events
-    held = TopicOffsets(settings.kafka, topic).held() if any(mark.topic == topic for mark in marks) else {}
-    return {mark.name: records_gone(mark, held) if mark.topic == topic else None for mark in marks}
+    offsets = TopicOffsets(settings.kafka, settings.topics.events)
+    if all(mark.topic != offsets.topic for mark in marks):  # it need not even exist
+        return dict.fromkeys(mark.name for mark in marks)
+    held, same = offsets.held(), (None, offsets.topic_id())
+    return {
+        mark.name: records_gone(mark, held) if mark.topic == offsets.topic and mark.topic_id in same else None
+        for mark in marks
+    }
 
 
 def warn_of_gone(settings: Settings, mark: Mark) -> None:
-    """Tell who is about to restore that a replay from the mark has a gap."""
-    if (gone := gone_since(settings, [mark])[mark.name]) != 0:
-        err.print(
-            f"mark {mark.name}: a replay from here cannot bring back everything: {_gone(gone)}; see whether there is a newer "
-            "one (`eventstore marks list`)",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+    """Tell who is about to restore if a replay from the mark cannot bring back everything."""
+    gone = gone_since(settings, [mark])[mark.name]
+    if gone is None:
+        told = f"its offsets are of another topic than {settings.topics.events}; replay --from-timestamp, a little before it"
+    else:
+        told = f"{gone:,} records since then have aged out of {mark.topic}; restore a newer one, or replay with --accept-gap"
+    if gone != 0:
+        err.print(f"mark {mark.name}: {told} (see `eventstore marks list`)", markup=False, soft_wrap=True)
 
 
 def _gone(records: int | None) -> str:

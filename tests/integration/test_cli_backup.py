@@ -137,11 +137,15 @@ def test_an_increment_that_cannot_be_taken_leaves_no_mark(
     assert f"{name}-increment" not in [mark.name for mark in marks.read()]
 
 
-def test_who_restores_hears_that_the_topic_does_not_reach_back_to_the_mark(
-    topics: OwnTopics, marks: MarkTable, tools: Path, name: str
+@pytest.mark.parametrize(("topic", "topic_id"), [("older", None), (None, "of-one-that-was-deleted")])
+def test_who_restores_hears_that_the_topic_is_not_the_one_of_the_mark(
+    topics: OwnTopics, marks: MarkTable, tools: Path, name: str, *, topic: str | None, topic_id: str | None
 ) -> None:
-    marks.add(Mark(name=name, created_ms=1, topic="older", group="g", offsets={}, cluster="far", snapshot="t"))
-    assert "of another topic" in run(topics, tools, "restore", name).stderr
+    of = topic or topics.events
+    marks.add(
+        Mark(name=name, created_ms=1, topic=of, topic_id=topic_id, group="g", offsets={}, cluster="far", snapshot="t")
+    )
+    assert "offsets are of another topic" in run(topics, tools, "restore", name).stderr
 
 
 def test_a_task_that_cannot_be_started_leaves_a_mark_without_a_snapshot(

@@ -154,7 +154,9 @@ def test_marks_are_listed_by_age_shown_and_removed(run: Callable[..., Result]) -
     older, newer = f"a-{uuid4().hex[:6]}", f"0-{uuid4().hex[:6]}"
     assert run("add", older, "--cluster", "c30", "--snapshot", "sm_1").exit_code == 0
     assert run("add", newer).exit_code == 0
-    listed = [mark["name"] for mark in json.loads(run("list", "--json").stdout)]
+    found = json.loads(run("list", "--json").stdout)
+    assert {mark["gone"] for mark in found} == {0}, "nothing has aged out of the topic"
+    listed = [mark["name"] for mark in found]
     assert listed.index(older) < listed.index(newer)
     assert older in run("list").stdout
     assert newer not in run("list", "--cluster", "c30").stdout
