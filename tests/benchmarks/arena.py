@@ -78,7 +78,7 @@ class Arena:
         """The topic that holds this dataset; filled at the first call."""
         if data.name not in self._loads:
             topic = self.topic()
-            self._loads[data.name] = Load(topic, data, self._publish(topic, data))
+            self._loads[data.name] = Load(topic, data, self.publish(topic, data))
         return self._loads[data.name]
 
     def topic(self) -> str:
@@ -147,7 +147,8 @@ class Arena:
         """Delete what the run has made on the servers."""
         TopicAdmin(self.kafka).delete([each.name for topic in self._topics for each in wanted_topics(_topics(topic))])
 
-    def _publish(self, topic: str, data: Dataset) -> Counter[tuple[str, str]]:
+    def publish(self, topic: str, data: Dataset) -> Counter[tuple[str, str]]:
+        """Fill a topic; gives the events by (tenant, uid)."""
         users: Counter[tuple[str, str]] = Counter()
         producer = RecordProducer(self.kafka, ProducerSettings(), topic)
         for event in data:

@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from statistics import quantiles
 
 import orjson
@@ -18,18 +20,20 @@ from tests.benchmarks.results import host_load
 MARKER_SECONDS = 0.05
 POLL_SECONDS = 0.001
 GIVE_UP_SECONDS = 30.0
+Beside = Callable[[worker.Worker], AbstractContextManager[None]]
+"""What goes on while events are published, given the worker that stores them."""
 READ = "SELECT properties FROM events WHERE uid = ? AND tenant = ? AND bid = ?"
 
 
 def freshness(bench: Bench) -> None:
     """Published to readable, at shares of the rate of fresh events that the store takes."""
-    limit = _limit(bench)
+    most = limit(bench)
     for name, share in (("half", 0.5), ("quarter", 0.25), ("tenth", 0.1)):
-        rate = limit * share
+        rate = most * share
         count = int(rate * bench.scale.seconds)
         load = Load(bench.arena.topic(), data.wikipedia(count, bench.now_ms), Counter())
         with bench.arena.keyspace(load.data.tenants) as target:
-            seconds, users = _measure(bench, load, target, rate)
+            seconds, users = measure(bench, load, target, rate)
             bench.arena.check(target, users)
         cuts = quantiles(seconds, n=100, method="inclusive")
         figures = {"load": round(rate), "events": len(seconds), "host_load": host_load()}
@@ -37,7 +41,7 @@ def freshness(bench: Bench) -> None:
         bench.record("freshness", name, figures | {key: round(value * 1_000, 1) for key, value in fresh.items()})
 
 
-def _limit(bench: Bench) -> float:
+def limit(bench: Bench) -> float:
     """Fresh events a second that the store takes: the batches a second that it takes of a backlog.
 
     A backlog's events share batches; two events of one user that have just been published are rarely in one chunk, so that
@@ -49,13 +53,20 @@ def _limit(bench: Bench) -> float:
     return figures["per_second"] / figures["rows_per_batch"]
 
 
-def _measure(bench: Bench, load: Load, target: Target, rate: float) -> tuple[list[float], Counter[tuple[str, str]]]:
+def alone(_: worker.Worker) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def measure(
+    bench: Bench, load: Load, target: Target, rate: float, beside: Beside = alone
+) -> tuple[list[float], Counter[tuple[str, str]]]:
     """(seconds until each marker could be read, all events by user)."""
     pace = Pace(bench.arena.bootstrap_servers, load.topic, load.events, load.data.now_ms, rate, MARKER_SECONDS)
     with worker.workers(bench.arena, load.topic, target) as (one,), pacer(pace) as producer:
         one.wait_for("partitions assigned")
-        seconds = _read_markers(target, load.data.tenants[0], begin(producer), load.events / rate)
-        markers = finish(producer)
+        with beside(one):
+            seconds = _read_markers(target, load.data.tenants[0], begin(producer), load.events / rate)
+            markers = finish(producer)
         worker.wait_until_done(bench.arena, load, [one])
     users = Counter((event.tenant, event.uid) for event in load.data)
     users.update((load.data.tenants[0], marker_uid(number)) for number in range(markers))

@@ -6,7 +6,7 @@ from functools import partial
 
 import typer
 
-from tests.benchmarks import cases, checking, contest, freshness, http_read, rebalance
+from tests.benchmarks import cases, checking, contest, freshness, http_read, rebalance, replay
 from tests.benchmarks.bench import Bench
 
 
@@ -27,6 +27,7 @@ ALONE = {
     "schema": checking.checked,
     "freshness": freshness.freshness,
     "rebalance": rebalance.rebalance,
+    "replay": replay.replay,
     "http_read": http_read.http_read,
 }
 NAMES = (*contest.CONTESTANTS, *ALONE)
