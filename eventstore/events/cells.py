@@ -55,6 +55,25 @@ def encode(row: Row) -> Cells:
     return b"".join(parts)
 
 
+def nothing_beside(cells: Cells) -> Cells:
+    """A row of the same partition that does no harm: empty, of a time before any event's, and gone after a second."""
+    uid, tenant, bid, _, _, _, _, _, write_micros = values(cells)[:9]
+    return encode(
+        Row(
+            uid=uid.decode(),
+            tenant=tenant.decode(),
+            bid=int.from_bytes(bid, "big", signed=True),
+            ts_ms=-1,
+            eid=bytes(16),
+            event="",
+            properties=b"{}",
+            context=b"{}",
+            write_micros=int.from_bytes(write_micros, "big", signed=True),
+            ttl_seconds=1,
+        )
+    )
+
+
 def is_late(cells: Cells) -> bool:
     return cells[1] == LATE[1]
 

@@ -4,18 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from eventstore import metrics
 from eventstore.errors import CircuitOpenError, EventstoreError, PermanentStoreError, StoreError, TransientStoreError
-from eventstore.events.cells import Batch
+from eventstore.events.cells import Batch, nothing_beside
 from eventstore.ingest.circuit import Circuit, State, Wanted
-from eventstore.ingest.retry import RetryPolicy, write_until_stored
+from eventstore.ingest.retry import RetryPolicy, Unstored, write_until_stored
 from eventstore.store.writer import EventWriter
 
 log = structlog.stdlib.get_logger(__name__)
+
+PROBED_PARTITIONS: Final = 8
+"""Of those that were not stored: with two of six nodes down four fifths of all partitions work as ever."""
 
 
 class Outlet(Protocol):
@@ -39,7 +42,7 @@ class Direct:
         self._retry = retry
 
     async def store(self, batches: Sequence[Batch]) -> None:
-        await write_until_stored(self._writer, batches, self._retry, monotonic)
+        await write_until_stored(self._writer, Unstored(batches), self._retry, monotonic)
 
 
 class GuardedOutlet:
@@ -63,10 +66,10 @@ class GuardedOutlet:
         self._connected = asyncio.Event()
         self._trouble: StoreError | None = None
         """Why it is not connected."""
-        self._scopes: set[asyncio.Timeout] = set()
-        """Of the writes that wait: they end when the circuit opens."""
-        self._sample: Batch = []
-        """One row of those that were diverted last, for the next probe."""
+        self._waiting: dict[asyncio.Timeout, Unstored] = {}
+        """The writes under way, oldest first: they end when the circuit opens."""
+        self._sample: list[Batch] = []
+        """What the next probe writes."""
         self._connecting: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
         self._show()
@@ -93,19 +96,19 @@ class GuardedOutlet:
     async def store(self, batches: Sequence[Batch]) -> None:
         if self.circuit.state is not State.CLOSED:
             raise self._diverted(batches)
-        write = self.circuit.begin(self._clock())
+        write, unstored = self.circuit.begin(self._clock()), Unstored(batches)
         try:
-            async with self._unless_opened():
+            async with self._unless_opened(unstored):
                 writer = await self._when_connected()
-                await write_until_stored(writer, batches, self._retry, self._clock, refused=self._refused)
+                await write_until_stored(writer, unstored, self._retry, self._clock, refused=self._refused)
         except TimeoutError:
-            raise self._diverted(batches) from None
+            raise self._diverted(unstored.batches) from None
         except TransientStoreError as error:  # the retry deadline, before the circuit's patience was at its end
             if self.circuit.trip(self._clock(), str(error)):
                 self._opened()
             if self.circuit.state is State.CLOSED:  # as an operator wants it
                 raise
-            raise self._diverted(batches) from error
+            raise self._diverted(unstored.batches) from error
         finally:
             self.circuit.end(write)
 
@@ -139,14 +142,14 @@ class GuardedOutlet:
             await self._writer.close()
 
     @asynccontextmanager
-    async def _unless_opened(self) -> AsyncIterator[None]:
+    async def _unless_opened(self, unstored: Unstored) -> AsyncIterator[None]:
         """Ends the block with a TimeoutError when the circuit opens."""
         async with asyncio.timeout(None) as scope:
-            self._scopes.add(scope)
+            self._waiting[scope] = unstored
             try:
                 yield
             finally:
-                self._scopes.discard(scope)
+                self._waiting.pop(scope, None)
 
     def _refused(self, why: str) -> None:
         self.circuit.refused(self._clock(), why)
@@ -159,7 +162,8 @@ class GuardedOutlet:
         self._acknowledged = acknowledged
 
     def _diverted(self, batches: Sequence[Batch]) -> CircuitOpenError:
-        self._sample = batches[-1][-1:]
+        if not self._sample:
+            self._sample = _probes(batches)
         return CircuitOpenError(f"cluster {self.cluster}: its circuit is open: {self.circuit.why}")
 
     # ----------------------------------------------------------------------------------------- connecting and probing
@@ -204,21 +208,23 @@ class GuardedOutlet:
         self._changed()
 
     async def _knock(self) -> None:
-        """Write one row of those that were diverted last.
+        """Write to partitions that could not be written to when the circuit opened: that is what must work again.
 
-        That is what must work again, and harmless: the row will be written once more, and is the same then. A read may
-        go through where a write does not (a full disk, say). Without such a row, a connection has to do.
+        Others may work all the while, and a read may go through where a write does not (a full disk, say). Without such
+        a partition, a connection has to do.
         """
         if self._writer is None:
             raise self._unconnected()
         if self._sample:
-            for _, error in await self._writer.write([self._sample]):
+            for _, error in await self._writer.write(self._sample):
                 raise error
 
     # -------------------------------------------------------------------------------------------------------- changes
 
     def _opened(self) -> None:
         log.warning("circuit open: records of this cluster are diverted", cluster=self.cluster, why=self.circuit.why)
+        if (oldest := next(iter(self._waiting.values()), None)) is not None:  # what it has tried longest has not worked
+            self._sample = _probes(oldest.batches)
         self._changed()
 
     def _changed(self) -> None:
@@ -228,8 +234,18 @@ class GuardedOutlet:
             self._sample = []
             return
         now = asyncio.get_running_loop().time()
-        while self._scopes:
-            self._scopes.pop().reschedule(now)
+        while self._waiting:
+            scope, _ = self._waiting.popitem()
+            scope.reschedule(now)
 
     def _show(self) -> None:
         metrics.CIRCUIT_STATE.labels(self.cluster).set(self.circuit.state.value)
+
+
+def _probes(batches: Sequence[Batch]) -> list[Batch]:
+    """Writes to a few of their partitions, far apart in the sequence.
+
+    Harmless whatever has become of the rows: while a circuit is open they may expire, or their user be erased.
+    """
+    step = -(-len(batches) // PROBED_PARTITIONS)
+    return [[nothing_beside(batch[0])] for batch in batches[::step]]

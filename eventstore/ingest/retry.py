@@ -28,9 +28,16 @@ class RetryPolicy:
         return chance * min(self.most_seconds, self.base_seconds * 2.0 ** min(attempt - 1, 30))
 
 
+@dataclass(slots=True, eq=False)
+class Unstored:
+    """What is being written: those batches that no attempt has had acknowledged so far."""
+
+    batches: Sequence[Batch]
+
+
 async def write_until_stored(
     writer: EventWriter,
-    batches: Sequence[Batch],
+    unstored: Unstored,
     policy: RetryPolicy,
     monotonic: Callable[[], float],
     *,
@@ -39,27 +46,30 @@ async def write_until_stored(
 ) -> None:
     """Returns when every batch is acknowledged; `refused` hears why whenever not one of an attempt was.
 
+    `unstored` tells at any moment what is left to write, after an error or a cancellation as well.
+
     Raises:
         PermanentStoreError: a batch that no retry can help; others of the call may be stored.
         TransientStoreError: batches still failing when the policy's time was up without progress.
     """
-    metrics.BATCHES.labels(writer.cluster).inc(len(batches))
+    metrics.BATCHES.labels(writer.cluster).inc(len(unstored.batches))
     deadline = monotonic() + policy.deadline_seconds
     attempt = 0
-    while failures := await writer.write(batches):
+    while failures := await writer.write(unstored.batches):
         for failure in failures:
             if not isinstance(failure.error, TransientStoreError):
                 raise failure.error
-        if len(failures) < len(batches):  # slow, but alive
+        stored = len(unstored.batches) - len(failures)
+        unstored.batches = [failure.batch for failure in failures]
+        if stored:  # slow, but alive
             deadline = monotonic() + policy.deadline_seconds
         else:
             refused(str(failures[0].error))
             if monotonic() >= deadline:
                 raise failures[0].error
         attempt += 1
-        batches = [failure.batch for failure in failures]
-        metrics.RETRIED.labels(writer.cluster).inc(len(batches))
+        metrics.RETRIED.labels(writer.cluster).inc(len(failures))
         if attempt == 1 or attempt & (attempt - 1) == 0:  # 1, 2, 4, 8 ...: loud, not a flood
-            log.warning("writing again", cluster=writer.cluster, batches=len(batches), attempt=attempt,
+            log.warning("writing again", cluster=writer.cluster, batches=len(failures), attempt=attempt,
                         error=str(failures[0].error))  # fmt: skip
         await asyncio.sleep(policy.delay(attempt, chance()))

@@ -11,7 +11,7 @@ from cassandra.query import BatchType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.events.cells import encode, routing_key, values
+from eventstore.events.cells import encode, nothing_beside, routing_key, values
 from eventstore.events.row import Row
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Answer, Prepared
@@ -83,6 +83,17 @@ answers = st.lists(
     st.builds(Answer, flags=st.just(0), stream=st.integers(0, 2**15 - 1), opcode=st.sampled_from([0, 8]), body=st.binary(max_size=40)),
     max_size=6,
 )  # fmt: skip
+
+
+@given(rows)
+def test_what_is_written_beside_a_row_is_of_its_partition_and_carries_nothing_of_it_beyond_a_second(row: Row) -> None:
+    beside = nothing_beside(encode(row))
+    assert routing_key(beside) == routing_key(encode(row))
+    *_, ts, eid, event, properties, context, write_time, ttl = values(beside)
+    assert int.from_bytes(ts, "big", signed=True) < 0
+    assert (eid, event, properties, context) == (bytes(16), b"", b"{}", b"{}")
+    assert write_time == bound(row)[8]
+    assert int.from_bytes(ttl, "big") == 1
 
 
 @given(answers, st.lists(st.integers(1, 30), max_size=40))

@@ -40,6 +40,8 @@ class Cluster:
         self.answering = asyncio.Event()
         self.answering.set()
         self.error: StoreError | None = None
+        self.lost: set[str] = set()
+        """Users whose partitions have no quorum."""
         self.stored: list[str] = []
         self.tried = 0
         self.acknowledged = 0
@@ -50,9 +52,10 @@ class Cluster:
         await self.answering.wait()
         if self.error is not None:
             return [Failure(each, self.error) for each in batches]
-        self.stored += [uid_of(row) for each in batches for row in each]
-        self.acknowledged += len(batches)
-        return []
+        failures = [Failure(each, TransientStoreError("no quorum")) for each in batches if uid_of(each[0]) in self.lost]
+        self.stored += [uid_of(row) for each in batches for row in each if uid_of(row) not in self.lost]
+        self.acknowledged += len(batches) - len(failures)
+        return failures
 
     async def close(self) -> None:
         self.closed = True
@@ -116,7 +119,7 @@ async def test_acknowledgements_within_a_write_are_signs_of_life_and_not_for_eve
 
 
 @on_event_loop
-async def test_a_probe_writes_one_of_the_diverted_rows_and_closes_the_circuit() -> None:
+async def test_a_probe_writes_to_the_partitions_that_were_not_written_to_and_closes_the_circuit() -> None:
     setting = await Setting().connected()
     setting.cluster.error = TransientStoreError("overloaded")
     failing = asyncio.create_task(setting.outlet.store([batch("a")]))
@@ -132,9 +135,43 @@ async def test_a_probe_writes_one_of_the_diverted_rows_and_closes_the_circuit() 
     setting.at(4.0)
     assert setting.is_in(State.HALF_OPEN)
     await eventually(lambda: setting.is_in(State.CLOSED), "the probe")
-    assert setting.cluster.stored == ["d"]
+    assert setting.cluster.stored == ["a"]
     await setting.outlet.store([batch("e")])
-    assert setting.cluster.stored == ["d", "e"]
+    assert setting.cluster.stored == ["a", "e"]
+
+
+@on_event_loop
+async def test_while_some_partitions_have_no_quorum_the_circuit_stays_open() -> None:
+    setting = await Setting().connected()
+    setting.cluster.lost = {"c"}
+    waiting = asyncio.create_task(setting.outlet.store([batch(uid) for uid in "abcdef"]))
+    await eventually(lambda: setting.cluster.tried > 1, "another attempt")
+    late = asyncio.create_task(setting.outlet.store([batch("g")]))  # of a partition that works
+    await late
+    for second in range(1, 11):
+        setting.cluster.acknowledged += 1
+        setting.at(second)
+    with pytest.raises(CircuitOpenError, match="a write has waited for 10 s"):
+        await waiting
+    with pytest.raises(CircuitOpenError):
+        await setting.outlet.store([batch("h")])
+    setting.at(11.0)
+    await eventually(lambda: setting.is_in(State.OPEN), "the probe's outcome")
+    setting.cluster.lost = set()
+    setting.at(13.0)
+    await eventually(lambda: setting.is_in(State.CLOSED), "the next probe")
+    assert sorted(setting.cluster.stored) == list("abcdefg")
+
+
+@on_event_loop
+async def test_a_probe_looks_at_a_few_partitions_of_many() -> None:
+    setting = await Setting().connected()
+    setting.outlet.circuit.trip(0.0, "gone")
+    with pytest.raises(CircuitOpenError):
+        await setting.outlet.store([batch(f"u{number:02}") for number in range(20)])
+    setting.at(1.0)
+    await eventually(lambda: setting.is_in(State.CLOSED), "the probe")
+    assert setting.cluster.stored == ["u00", "u03", "u06", "u09", "u12", "u15", "u18"]
 
 
 @on_event_loop

@@ -5,10 +5,11 @@ import pytest
 
 from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
 from eventstore.events.cells import Batch
-from eventstore.ingest.retry import RetryPolicy, write_until_stored
+from eventstore.ingest.retry import RetryPolicy, Unstored, write_until_stored
 from eventstore.store.writer import Failure
 from tests import builders
 from tests.builders import uid_of
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -41,7 +42,11 @@ def write(cluster: Cluster, uids: str, clock: Sequence[float] = ()) -> None:
     ticks = iter(clock)
     asyncio.run(
         write_until_stored(
-            cluster, [batch(uid) for uid in uids], QUICK, monotonic=lambda: next(ticks, 0.0), chance=lambda: 0.5
+            cluster,
+            Unstored([batch(uid) for uid in uids]),
+            QUICK,
+            monotonic=lambda: next(ticks, 0.0),
+            chance=lambda: 0.5,
         )
     )
 
@@ -73,9 +78,25 @@ def test_an_attempt_of_which_nothing_was_stored_is_told() -> None:
     told: list[str] = []
     cluster = Cluster({"a": busy}, {"a": busy})
     asyncio.run(
-        write_until_stored(cluster, [batch("a"), batch("b")], QUICK, monotonic=lambda: 0.0, refused=told.append)
+        write_until_stored(
+            cluster, Unstored([batch("a"), batch("b")]), QUICK, monotonic=lambda: 0.0, refused=told.append
+        )
     )
     assert told == ["busy"]  # the second attempt: the first has stored one of two
+
+
+def test_what_is_left_is_told_although_the_attempt_is_called_off() -> None:
+    async def run() -> Unstored:
+        lost: dict[str, StoreError] = {"b": TransientStoreError("no quorum")}
+        cluster = Cluster(*[lost] * 10_000)
+        unstored = Unstored([batch(uid) for uid in "abc"])
+        writing = asyncio.create_task(write_until_stored(cluster, unstored, QUICK, monotonic=lambda: 0.0))
+        await eventually(lambda: cluster.stored == ["a", "c"], "the others")
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        return unstored
+
+    assert [uid_of(each[0]) for each in asyncio.run(run()).batches] == ["b"]
 
 
 def test_progress_puts_the_deadline_off() -> None:
