@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from eventstore.replay.plan import progress
+from eventstore.replay.state import Replays
 from eventstore.store.session import close, connect
+from eventstore.stream.offsets import TopicOffsets
 from tests.chaos.field import BOOTSTRAP, Field
 from tests.chaos.scenarios.store import opened
 
@@ -21,7 +25,9 @@ EVERYTHING: Final = ("--from-earliest", "--to-latest")
 OPEN_SECONDS: Final = 60.0
 SHORT_SECONDS: Final = 8.0
 REFUSED: Final = 3
-KILLS: Final = 2
+KILLS: Final = 5
+COMMIT_SECONDS: Final = 0.5
+"""Between two commits of a replay: what a kill costs at most."""
 
 
 def backlog(field: Field) -> None:
@@ -54,14 +60,19 @@ def open_circuit(field: Field) -> None:
 
 
 def truncated_and_replayed(field: Field) -> None:
-    """A table is truncated, and replayed beside live traffic by a process that is killed twice; once more changes nothing."""
+    """A table is truncated, and replayed beside live traffic by processes that are killed again and again; once more changes
+    nothing.
+    """
     field.start_workers(1)
     field.publish()
     field.wait(lambda: len(field.publisher.plan) >= field.events // 2, "half of the load", 400)
     _truncate(field, "c1n")
     replay = _killed_again_and_again(field)
+    reached = _reached(field, replay)
     last = _replay(field, "resume", replay, "--json")
     assert last["event"] == "done", last
+    # whatever was stored after the last commit is stored once more, and nothing before it
+    assert last["run"]["records"] == last["records"] - reached, (last, reached)
     field.fault(f"c1n truncated; its replay beside live traffic SIGKILL x{field.kills}; replayed once more")
     field.healed()
     again = _replay(field, "run", *EVERYTHING, "--cluster", "c1n", "--execute", "--json")
@@ -95,35 +106,49 @@ def _truncate(field: Field, cluster: str) -> None:
 
 
 def _killed_again_and_again(field: Field) -> str:
-    """Start a slow replay, kill it, resume it, kill it; gives its id."""
+    """Start a slow replay, kill it, resume it, kill it; gives its id. Its progress must never go back."""
     words: tuple[str, ...] = (
-        "run",
-        *EVERYTHING,
-        "--cluster",
-        "c1n",
-        "--rate",
-        str(field.rate / 2),
-        "--execute",
-        "--json",
-    )
+        "run", *EVERYTHING, "--cluster", "c1n", "--rate", str(field.rate / 2), "--execute", "--json",
+    )  # fmt: skip
     replay = ""
+    reached = 0
     for _ in field.times(KILLS):
         with field.world.log.open("ab") as log:
             running = subprocess.Popen(
                 [*REPLAY, *words],
-                env=field.world.environment, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                env=field.world.environment | {"EVENTSTORE_WORKER__COMMIT_INTERVAL": str(COMMIT_SECONDS)},
+                stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             )  # fmt: skip
         assert running.stdout is not None
-        progress = (json.loads(line) for line in running.stdout)
-        begun = next(line for line in progress if line["event"] == "started")
-        replay = begun["replay"]
-        next(line for line in progress if line.get("done", 0) > begun.get("done", 0))
+        lines = (json.loads(line) for line in running.stdout)
+        replay = next(line["replay"] for line in lines if line["event"] == "started")
+        told = [line["done"] for line in _until_beyond(reached, lines)]
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         running.stdout.close()
+        assert told, "the replay ended before it was killed"
+        assert told == sorted(told), f"progress went back: {told}"
+        assert told[0] >= reached, f"a resumed replay began at {told[0]}, committed was {reached}"
+        reached = _reached(field, replay)
+        assert reached >= told[-1], f"committed progress went back from {told[-1]} to {reached}"
         field.kills += 1
         words = ("resume", replay, "--json")
     return replay
+
+
+def _until_beyond(reached: int, lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Lines of progress up to the first that tells of a commit of this run."""
+    for line in lines:
+        if line["event"] == "progress":
+            yield line
+            if line["done"] > reached:
+                return
+
+
+def _reached(field: Field, replay: str) -> int:
+    """How many records of a replay are committed."""
+    plan = Replays.of(field.world.settings).get(replay).plan
+    return progress(plan, TopicOffsets(field.world.settings.kafka, plan.topic).committed(plan.group)).done
 
 
 def _replay(field: Field, *words: str) -> dict[str, Any]:
