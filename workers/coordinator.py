@@ -74,7 +74,7 @@ class Coordinator:
         replays = Replays.of(self.settings)
         started = monotonic()
         accounts: list[Account] = []
-        with _Signals(self._asked_to_stop):
+        with Signals(self.ask_to_stop):
             replays.become(plan.id, Status.RUNNING, now_ms())
             if missing := plan.start_offsets(offsets.committed(plan.group)):
                 offsets.move(plan.group, missing)
@@ -87,7 +87,7 @@ class Coordinator:
         self.on_progress(reached)
         return Outcome(ended(replays, reached, plan, status), reached, sum(accounts, Account()), monotonic() - started)
 
-    def _asked_to_stop(self) -> None:
+    def ask_to_stop(self) -> None:
         self._stop = True
 
     def _start(self) -> None:
@@ -161,7 +161,7 @@ def ended(replays: Replays, reached: Progress, plan: Plan, status: Status) -> St
     return replays.become(plan.id, Status.DONE, now_ms()).status
 
 
-class _Signals:
+class Signals:
     """Has SIGTERM and SIGINT heard for the length of a block."""
 
     def __init__(self, heard: Callable[[], None]) -> None:

@@ -1,5 +1,7 @@
 """What is on record of replays while several people change it at a time."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -142,3 +144,14 @@ def test_a_run_ends_as_somebody_wants_it(table: InMemory, follower: Coordinator)
     replays.begin(replay(), beside_others=False)
     replays.become("r1", Status.PAUSED, NOW_MS)
     assert follower.follow(Standing(0, 0), replays) is Status.PAUSED
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_run_here_and_leaves_it_to_be_resumed(
+    table: InMemory, follower: Coordinator, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    with coordinator.Signals(follower.ask_to_stop):
+        os.kill(os.getpid(), number)
+        assert follower.follow(Standing(), Replays(table)) is Status.RUNNING
+    assert signal.getsignal(number) is before
