@@ -145,7 +145,7 @@ class WriterSettings(Section):
     request_timeout: Seconds = Field(5.0, description="Seconds until one write request is given up and tried again.")
     retry_deadline: Seconds = Field(
         60.0,
-        description="Seconds without one batch stored after which a write is given up: its circuit opens, or the worker ends.",
+        description="Seconds without one batch stored after which a write is given up: its circuit opens; a replay ends.",
     )
     backoff_base: Seconds = Field(0.05, description="First back-off in seconds; doubled each time, with full jitter.")
     backoff_max: Seconds = Field(2.0, description="Longest back-off in seconds.")

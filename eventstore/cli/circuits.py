@@ -22,7 +22,7 @@ Cluster = Annotated[str, typer.Argument(help="A cluster of the registry.")]
 
 MEANINGS = {
     Wanted.OPEN: "every worker diverts its records from now on",
-    Wanted.CLOSED: "every worker waits for it, and ends when `writer.retry_deadline` has passed without progress",
+    Wanted.CLOSED: "every worker waits for it, however long it takes",
     Wanted.AUTO: "every worker decides by itself again",
 }
 
@@ -73,8 +73,8 @@ def open_circuit(cluster: Cluster) -> None:
 def close_circuit(cluster: Cluster) -> None:
     """Have every worker wait for a cluster instead of diverting its records.
 
-    Other clusters' events then wait behind this one's. A worker that stores nothing there for `writer.retry_deadline`
-    ends with exit code 1.
+    However long it takes: other clusters' events then wait behind this one's. After `worker.chunk_timeout` the workers'
+    liveness probes turn red; who restarts them on that loses nothing and gains nothing.
 
     Examples:
     - `eventstore circuits close es30`

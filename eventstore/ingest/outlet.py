@@ -29,7 +29,8 @@ class Outlet(Protocol):
 
         Raises:
             CircuitOpenError: nobody waits for this cluster now; some of the batches may have been stored.
-            StoreError: the cluster refuses a write, or went on failing beyond the retry policy's deadline.
+            StoreError: the cluster refuses a write, or, without a circuit, went on failing beyond the retry policy's
+                deadline.
         """
         ...
 
@@ -100,14 +101,14 @@ class GuardedOutlet:
         try:
             async with self._unless_opened(unstored):
                 writer = await self._when_connected()
-                await write_until_stored(writer, unstored, self._retry, self._clock, refused=self._refused)
+                await write_until_stored(
+                    writer, unstored, self._retry, self._clock, refused=self._refused, may_end=self._may_end
+                )
         except TimeoutError:
             raise self._diverted(unstored.batches) from None
         except TransientStoreError as error:  # the retry deadline, before the circuit's patience was at its end
             if self.circuit.trip(self._clock(), str(error)):
                 self._opened()
-            if self.circuit.state is State.CLOSED:  # as an operator wants it
-                raise
             raise self._diverted(unstored.batches) from error
         finally:
             self.circuit.end(write)
@@ -151,6 +152,9 @@ class GuardedOutlet:
             finally:
                 self._waiting.pop(scope, None)
 
+    def _may_end(self) -> bool:
+        return self.circuit.wanted is not Wanted.CLOSED
+
     def _refused(self, why: str) -> None:
         self.circuit.refused(self._clock(), why)
 
@@ -169,11 +173,11 @@ class GuardedOutlet:
     # ----------------------------------------------------------------------------------------- connecting and probing
 
     async def _when_connected(self) -> EventWriter:
-        if self._writer is None:
+        while self._writer is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._connected.wait(), self._retry.deadline_seconds)
-        if self._writer is None:
-            raise self._unconnected()
+            if self._writer is None and (self._may_end() or not isinstance(self._trouble, TransientStoreError)):
+                raise self._unconnected()
         return self._writer
 
     async def _keep_connecting(self) -> None:

@@ -43,10 +43,12 @@ async def write_until_stored(
     *,
     chance: Callable[[], float] = random.random,
     refused: Callable[[str], None] = lambda _: None,
+    may_end: Callable[[], bool] = lambda: True,
 ) -> None:
     """Returns when every batch is acknowledged; `refused` hears why whenever not one of an attempt was.
 
-    `unstored` tells at any moment what is left to write, after an error or a cancellation as well.
+    `unstored` tells at any moment what is left to write, after an error or a cancellation as well. `may_end` says, once the
+    policy's time is up, whether that counts.
 
     Raises:
         PermanentStoreError: a batch that no retry can help; others of the call may be stored.
@@ -65,7 +67,7 @@ async def write_until_stored(
             deadline = monotonic() + policy.deadline_seconds
         else:
             refused(str(failures[0].error))
-            if monotonic() >= deadline:
+            if monotonic() >= deadline and may_end():
                 raise failures[0].error
         attempt += 1
         metrics.RETRIED.labels(writer.cluster).inc(len(failures))

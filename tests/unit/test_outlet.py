@@ -66,12 +66,14 @@ class Setting:
         self.now = 0.0
         self.cluster = Cluster()
         self.away: StoreError | None = None
+        self.attempts = 0
         self.outlet = GuardedOutlet("c30", self.connect, Circuit(POLICY), RETRY, clock=lambda: self.now)
 
     def is_in(self, state: State) -> bool:
         return self.outlet.circuit.state is state
 
     async def connect(self) -> EventWriter:
+        self.attempts += 1
         if self.away is not None:
             raise self.away
         return self.cluster
@@ -243,18 +245,51 @@ async def test_an_operator_who_opens_it_lets_waiting_writes_go() -> None:
 
 
 @on_event_loop
-async def test_an_operator_who_wants_it_closed_makes_writes_wait_to_the_retry_deadline() -> None:
+async def test_an_operator_who_wants_it_closed_makes_writes_wait_however_long_it_takes() -> None:
     setting = await Setting().connected()
     setting.outlet.want(Wanted.CLOSED)
     setting.cluster.error = TransientStoreError("overloaded")
     waiting = asyncio.create_task(setting.outlet.store([batch("a")]))
     await eventually(lambda: setting.cluster.tried > 1, "attempts")
-    setting.at(29.0)
+    for hour in range(1, 4):
+        setting.at(hour * 3_600.0)
+        tried = setting.cluster.tried
+        await eventually(lambda tried=tried: setting.cluster.tried > tried + 1, "more attempts")  # type: ignore[misc]
     assert not waiting.done()
-    setting.at(30.0)
-    with pytest.raises(TransientStoreError, match="overloaded") as raised:
+    setting.cluster.error = None
+    await waiting
+    assert setting.cluster.stored == ["a"]
+
+
+@on_event_loop
+async def test_an_operator_who_leaves_a_waiting_write_to_itself_has_it_diverted() -> None:
+    setting = await Setting().connected()
+    setting.outlet.want(Wanted.CLOSED)
+    setting.cluster.error = TransientStoreError("overloaded")
+    waiting = asyncio.create_task(setting.outlet.store([batch("a")]))
+    await eventually(lambda: setting.cluster.tried > 1, "attempts")
+    setting.at(3_600.0)
+    setting.outlet.want(Wanted.AUTO)
+    setting.at(3_600.0)
+    with pytest.raises(CircuitOpenError):
         await waiting
-    assert not isinstance(raised.value, CircuitOpenError)
+
+
+@on_event_loop
+async def test_writes_wait_for_a_connection_too_if_an_operator_wants_it_closed() -> None:
+    setting = Setting()
+    setting.away = TransientStoreError("no node answers")
+    policy = CircuitPolicy(first_pause=0.05, longest_pause=0.05)
+    impatient = RetryPolicy(deadline_seconds=0.01)
+    setting.outlet = GuardedOutlet("c30", setting.connect, Circuit(policy), impatient, clock=lambda: setting.now)
+    setting.outlet.want(Wanted.CLOSED)
+    await setting.outlet.connect()
+    waiting = asyncio.create_task(setting.outlet.store([batch("a")]))
+    await eventually(lambda: setting.attempts > 2, "attempts to connect")
+    assert not waiting.done()
+    setting.away = None
+    await waiting
+    assert setting.cluster.stored == ["a"]
 
 
 @on_event_loop
