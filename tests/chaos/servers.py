@@ -9,9 +9,9 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cassandra.cluster import Session
 
@@ -37,6 +37,7 @@ PROXY_ADDRESS = "127.0.2.9"
 """Where proxies listen, at the ports of the servers behind them."""
 START_SECONDS = 180.0
 START_ATTEMPTS = 5
+STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,17 @@ class ChaosBroker(KafkaBroker):
         found["listener.security.protocol.map"] = f"{found['listener.security.protocol.map']},PROXIED:PLAINTEXT"
         found["inter.broker.listener.name"] = "PLAINTEXT"
         return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChaosNode(CassandraNode):
+    """A node that can tell its clients to come to another address."""
+
+    advertised: str | None = None
+
+    def _settings(self) -> dict[str, Any]:
+        found = CassandraNode._settings(self)
+        return found if self.advertised is None else found | {"broadcast_rpc_address": self.advertised}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,22 @@ class Servers:
         )  # fmt: skip
         return process.find(server.directory) is not None
 
+    @contextmanager
+    def advertised(self, name: str, address: str) -> Iterator[None]:
+        """A node restarted so that its clients are told to come to this address; restarted once more afterwards."""
+        plain = self.all[name]
+        assert isinstance(plain, ChaosNode)
+        self._restart(replace(plain, advertised=address))
+        try:
+            yield
+        finally:
+            self._restart(plain)
+
+    def _restart(self, server: Server) -> None:
+        process.stop(self._found(server.name), STOP_SECONDS)
+        self.all[server.name] = server
+        self.start(server.name)
+
     def kill(self, name: str) -> None:
         """SIGKILL; returns when it is gone."""
         process.kill(self._found(name))
@@ -134,9 +162,9 @@ def servers() -> Servers:
     )
 
 
-def _node(name: str, cluster: str, address: str, rack: str) -> CassandraNode:
+def _node(name: str, cluster: str, address: str, rack: str) -> ChaosNode:
     seed = RING[0] if cluster == "c3n" else address
-    return CassandraNode(
+    return ChaosNode(
         name=name, cluster=cluster, address=address, port=CQL_PORT, internal_port=CQL_PORT + 1, rack=rack,
         seeds=(f"{seed}:{CQL_PORT + 1}",), datacenter=DATACENTER, directory=DIRECTORY / name, heap_mb=384,
     )  # fmt: skip

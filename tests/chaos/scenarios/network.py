@@ -19,11 +19,16 @@ BLACK_HOLE_SECONDS = 12.0
 
 def between_worker_and_store(field: Field) -> None:
     """Every weather between the workers and the only node of a cluster."""
-    with running_proxy((SINGLE, CQL_PORT), (PROXY_ADDRESS, CQL_PORT)) as proxy:
+    with (
+        running_proxy((SINGLE, CQL_PORT), (PROXY_ADDRESS, CQL_PORT)) as proxy,
+        field.servers.advertised("c1n", PROXY_ADDRESS),
+    ):
         document = yaml.safe_load(field.world.registry.read_text("utf-8"))
         document["clusters"]["c1n"]["contact_points"] = [PROXY_ADDRESS]
         field.world.registry.write_text(yaml.safe_dump(document), "utf-8")
         field.start_workers(2)
+        lanes = [line["node"] for line in field.world.log_lines("lane connected") if line["cluster"] == "c1n"]
+        assert all(node.startswith(PROXY_ADDRESS) for node in lanes), lanes
         field.publish()
         _weather(field, proxy)
         field.wait_until_drained()
