@@ -111,7 +111,8 @@ class WorkerSettings(Section):
     )
     stall_timeout: Seconds = Field(
         60.0,
-        description="Seconds for one turn of the main loop or the Kafka pump; a worker that takes longer is not alive.",
+        description="Seconds for one turn of the main loop or the Kafka pump, or for records to get to it; a worker that takes "
+        "longer is not alive.",
     )
     chunk_timeout: Seconds = Field(
         300.0, description="Seconds to work on one chunk; a worker that takes longer is not alive."
@@ -158,6 +159,11 @@ class CircuitSettings(Section):
     silence: Seconds = Field(3.0, description="The same, while the cluster says nothing at all.")
     patience: Seconds = Field(
         10.0, description="Seconds that one chunk waits for a slow cluster until its records are diverted."
+    )
+    slow: Seconds = Field(
+        4.0,
+        description="Seconds from which a chunk's write is slow: nothing but slow ones for `patience`, and the records are "
+        "diverted, lest other clusters' wait behind them.",
     )
     first_pause: Seconds = Field(1.0, description="Seconds from opening to the first probe; doubled by each failure.")
     longest_pause: Seconds = Field(10.0, description="Most seconds between two probes.")

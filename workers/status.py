@@ -78,6 +78,7 @@ class Pulse:
             loop_at=self._loop_at,
             pump_at=member.turned_at if member else None,
             outside_since=member.outside_since if member else None,
+            silent_since=member.silent_since if member else None,
             partitions=len(member.assignment) if member else 0,
             oldest_chunk_at=min(tuple(self._begun.values()), default=None),
             circuits={name: state.name.lower() for name, state in circuits().items()} if circuits else None,

@@ -28,6 +28,8 @@ class Vitals:
     """The Kafka pump turned; None before it runs."""
     outside_since: float | None = None
     """Since when the consumer group gives it no assignment; None while it does, or before it was asked."""
+    silent_since: float | None = None
+    """Since when records have come to its partitions, with room for them, and none was handed to it; None while all is well."""
     partitions: int = 0
     oldest_chunk_at: float | None = None
     """The oldest chunk that is still worked on was begun; None if there is none."""
@@ -40,7 +42,7 @@ class Limits:
     """All in seconds."""
 
     stall: float = 60.0
-    """The loop or the pump may take so long for one turn."""
+    """The loop or the pump may take so long for one turn, and records so long from the brokers to the pump."""
     chunk: float = 300.0
     """A chunk may be worked on for so long: longer than any write, diversion or dead letter is tried."""
     assignment: float = 300.0
@@ -77,6 +79,7 @@ def liveness(vitals: Vitals, now: float, limits: Limits) -> Report:
     return Report((
         _recent("loop", "turned", vitals.loop_at, now, limits.stall),
         _recent("pump", "turned", vitals.pump_at, now, limits.stall),
+        _recent("fetch", "records came of which none was taken", vitals.silent_since, now, limits.stall),
         _recent("writes", "oldest open chunk begun", vitals.oldest_chunk_at, now, limits.chunk),
         _recent("assignment", "given up or asked for", vitals.outside_since, now, limits.assignment),
     ))  # fmt: skip

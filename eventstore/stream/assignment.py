@@ -94,6 +94,11 @@ class Assignments(Member):
     def in_flight_bytes(self) -> int:
         return self._taken_bytes - self._released_bytes
 
+    @property
+    def moved(self) -> tuple[int, int, frozenset[Place]]:
+        """Changes whenever a record is taken or given back, or the assignment changes."""
+        return self._taken, self._released, self.places
+
     # ----------------------------------------------------------------------------------------------------- the pump
 
     def credit(self) -> int:

@@ -96,6 +96,11 @@ class ChunkConsumer:
         """Since when we have no assignment of the group's, in monotonic seconds; None while we have one."""
         return self._pump.outside_since
 
+    @property
+    def silent_since(self) -> float | None:
+        """Since when records have come and none was handed to us, in monotonic seconds; None while all is well."""
+        return self._pump.silence.since
+
     def _book(self, chunks: Sequence[Chunk]) -> None:
         try:
             self._assignments.book(chunks)

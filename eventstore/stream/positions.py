@@ -1,7 +1,6 @@
 """Where the partitions of a group member stand in Kafka. Blocking calls: made on the thread that owns the client."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
@@ -12,8 +11,8 @@ from eventstore.stream.failures import ask_until_answered, kafka_error, mapped
 
 KAFKA_SECONDS: Final = 10.0
 """Longest wait for a broker's answer."""
-WAKING_SECONDS: Final = 0.005
-"""Longest wait for an answer that nobody wants."""
+ENDS_SECONDS: Final = 2.0
+"""Longest wait for an answer that can be asked for again."""
 DOING: Final = "consuming"
 
 
@@ -71,11 +70,13 @@ def out_of_range(consumer: Consumer, place: Place) -> PermanentKafkaError:
     )
 
 
-def wake_fetchers(consumer: Consumer, places: Iterable[Place]) -> None:
-    """Send every leader of these partitions a request whose answer is not waited for.
-
-    librdkafka pauses and resumes all partitions in a rebalance, and the thread of a broker that finds nothing to fetch
-    then sleeps for up to a second; resuming does not wake it, a request does.
-    """
-    with suppress(KafkaException):
-        consumer.offsets_for_times([TopicPartition(*place, OFFSET_END) for place in places], timeout=WAKING_SECONDS)
+def ends(consumer: Consumer, places: Iterable[Place]) -> dict[Place, int] | None:
+    """Where the logs end now; None if the brokers do not say so soon."""
+    asked = [TopicPartition(*place, OFFSET_END) for place in places]
+    try:
+        found: list[TopicPartition] = consumer.offsets_for_times(asked, timeout=ENDS_SECONDS)
+    except KafkaException:
+        return None
+    if any(place.error is not None for place in found):
+        return None
+    return {Place(place.topic, place.partition): place.offset for place in found}

@@ -23,6 +23,8 @@ from eventstore.stream import positions
 from eventstore.stream.assignment import Assignments, ConsumerPolicy, Place
 from eventstore.stream.chunk import Chunk
 from eventstore.stream.failures import kafka_error
+from eventstore.stream.fetchers import FetcherWaking
+from eventstore.stream.silence import Silence
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,7 +37,6 @@ PAUSE_AFTER_SECONDS: Final = 0.5
 """A stall longer than this pauses the partitions: shorter ones are not worth losing the prefetched records."""
 WAKING_SECONDS: Final = 1.5
 """For so long after partitions may have been paused and resumed are the client's fetchers woken: they sleep up to a second."""
-WAKING_INTERVAL: Final = 0.05
 
 Step = Coroutine[Any, Any, None]
 
@@ -68,7 +69,8 @@ class Pump:
         self._stopping = threading.Event()
         self._topics: tuple[str, ...] = ()
         self._drained = False
-        self._waking_until = self._next_waking = 0.0
+        self._waking = FetcherWaking.for_client(config)
+        self._waking_until = 0.0
         self._next_commit = 0.0
         self.holding = False
         """Nothing more is taken."""
@@ -81,6 +83,7 @@ class Pump:
 
         Under KIP-848 nobody tells a member that it gets none, so there only a lost assignment counts.
         """
+        self.silence = Silence()
         self._told_of_none = config.get("group.protocol") != "consumer"
         self._consumer = Consumer(
             {
@@ -146,11 +149,11 @@ class Pump:
         if messages:
             self._hand_over(messages)
         now = monotonic()
-        if self._next_waking <= now < self._waking_until:
-            self._next_waking = now + WAKING_INTERVAL
-            positions.wake_fetchers(self._consumer, self._assignments.unended())
+        if now < self._waking_until:
+            self._waking.wake(self._consumer)
         if now >= self._next_commit:
             self._commit()
+            self._listen()
 
     def _credit(self) -> int:
         return 0 if self.holding else self._assignments.credit()
@@ -230,6 +233,14 @@ class Pump:
         if self._policy.ends is not None and not self._drained and not self._assignments.unended():
             self._look_for_the_end(self._policy.ends)
 
+    def _listen(self) -> None:
+        """Have it known when records come and none is handed to us."""
+        now, waited_for = monotonic(), self._assignments.unended()
+        room = self._credit() > 0 and bool(waited_for)
+        self.silence.broken((self._assignments.moved, room), now)
+        if room and self.silence.look_is_due(now):
+            self.silence.looked(positions.ends(self._consumer, waited_for), now)
+
     def _lag(self, place: Place) -> int:
         """Records up to the end, as far as the fetches have told where that is, that are not done with."""
         bounds: tuple[int, int] = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
@@ -295,6 +306,8 @@ class Pump:
         self._commit_and_wait(leaving)
         self._on_loop(self._side.remove(leaving, "revoked"))
         consumer.incremental_unassign(partitions)
+        if self._told_of_none and not self._assignments.places:
+            self.outside_since = monotonic()  # until the group says what we get instead, be it nothing
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another member may own them already: nothing of theirs is committed any more."""

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from eventstore.config import WorkerSettings
+from eventstore.errors import KafkaError
+from eventstore.stream import silence
 from eventstore.stream.consumer import ChunkConsumer, ConsumerPolicy
-from eventstore.stream.group import group_config
+from eventstore.stream.group import consumer_policy, group_config
+from eventstore.stream.producer import RecordProducer
+from eventstore.stream.pump import Pump
 from tests.builders import envelope
 from tests.own_topics import OwnTopics, own_topics
 from tests.stacks import RunningStack
@@ -92,9 +97,47 @@ def test_a_member_beyond_the_number_of_partitions_waits_for_nothing(stack: Runni
         finally:
             for member in members:
                 await member.stop()
+        assert REGISTRY.get_sample_value("eventstore_commit_lag_records", {"topic": topics.events}) is None
 
     async def nothing(_: object) -> None:
         pass
+
+    with own_topics(stack, partitions=1) as topics:
+        asyncio.run(scenario(topics))
+
+
+def test_a_client_that_fetches_nothing_although_records_come_is_told_of(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "LOOK_SECONDS", 0.1)
+
+    async def scenario(topics: OwnTopics) -> None:
+        worker, settings = WorkerSettings(group=topics.events, commit_interval=0.1), topics.settings
+        member = ChunkConsumer(group_config(settings.kafka, worker), consumer_policy(worker), nothing, unheard)
+        producer = RecordProducer(settings.kafka, settings.producer, topics.events)
+
+        def told_while_more_comes() -> bool:
+            producer.publish(b"shop:u1", b"{}")
+            return member.silent_since is not None
+
+        try:
+            member.start([topics.events])
+            await eventually(lambda: len(member.assignment) == 1, "the partition")
+            member._pump.holding = True
+            await eventually(lambda: member.stalled, "the client to fetch no more")
+            with monkeypatch.context() as never_resumed:
+                never_resumed.setattr(Pump, "_resume", lambda _: None)
+                member._pump.holding = False
+                await eventually(told_while_more_comes, "the silence")
+            await eventually(lambda: member.silent_since is None, "its end")
+        finally:
+            await member.stop()
+
+    async def nothing(_: object) -> None:
+        pass
+
+    def unheard(error: KafkaError) -> None:
+        raise AssertionError(error)
 
     with own_topics(stack, partitions=1) as topics:
         asyncio.run(scenario(topics))

@@ -51,6 +51,7 @@ def test_a_worker_at_work_is_alive_and_ready() -> None:
     [
         ({"loop_at": NOW - 60.1}, "loop"),
         ({"pump_at": NOW - 60.1}, "pump"),
+        ({"silent_since": NOW - 60.1}, "fetch"),
         ({"oldest_chunk_at": NOW - 300.1}, "writes"),
         ({"outside_since": NOW - 200.1}, "assignment"),
     ],
@@ -89,7 +90,7 @@ def test_a_stopping_worker_is_alive_but_not_ready() -> None:
 moments = st.floats(0, NOW)
 vitals = st.builds(
     Vitals, stage=st.sampled_from(Stage), loop_at=moments, pump_at=st.none() | moments, outside_since=st.none() | moments,
-    partitions=st.integers(0, 9), oldest_chunk_at=st.none() | moments, circuits=st.just({"c": "open"}),
+    silent_since=st.none() | moments, partitions=st.integers(0, 9), oldest_chunk_at=st.none() | moments, circuits=st.just({"c": "open"}),
 )  # fmt: skip
 
 
