@@ -23,6 +23,8 @@ from tests.waiting import until
 
 CATCH_UP_SECONDS = 300.0
 STOP_SECONDS = 30.0
+WAITING = {"EVENTSTORE_CIRCUIT__SILENCE": "120", "EVENTSTORE_CIRCUIT__PATIENCE": "120"}
+"""However slow the store of a busy machine is: what is diverted and brought home cannot be compared."""
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
@@ -93,7 +95,8 @@ def start_module(
 ) -> Worker:
     """`python -m command` with a worker's environment."""
     port = free_port()
-    environment = arena.environment(topic, target, group, EVENTSTORE_WORKER__METRICS_PORT=str(port), **settings)
+    given = WAITING | settings
+    environment = arena.environment(topic, target, group, EVENTSTORE_WORKER__METRICS_PORT=str(port), **given)
     environment["PYTHONPATH"] = str(REPOSITORY)
     log = arena.folder / f"worker-{uuid4().hex[:12]}.log"
     with log.open("wb") as output:
