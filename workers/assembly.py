@@ -108,6 +108,7 @@ def _routes(settings: Settings) -> Routes:
             refusal=circuit.refusal,
             silence=circuit.silence,
             patience=circuit.patience,
+            slow=circuit.slow,
             first_pause=circuit.first_pause,
             longest_pause=circuit.longest_pause,
             settled=circuit.settled,

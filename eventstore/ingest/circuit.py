@@ -2,8 +2,8 @@
 
 A circuit is **closed** while writes go through. It **opens** when a cluster has acknowledged nothing for too long although
 something is being written (soon if it refuses, later if it says nothing), or has kept one write waiting for too long although
-others went through. While it is open
-nobody waits: records are diverted. After a pause it is **half-open**: one probe is under way, and its outcome closes the
+others went through. It also opens to make way for other clusters, when this one lets nothing but slow writes through: chunks
+that wait for it take the places of others. While it is open nobody waits: records are diverted. After a pause it is **half-open**: one probe is under way, and its outcome closes the
 circuit, or opens it for a longer pause.
 """
 
@@ -39,6 +39,8 @@ class CircuitPolicy:
     """Nothing acknowledged for so long, although something is being written: open."""
     patience: float = 10.0
     """One write waiting for so long, although others are acknowledged: open."""
+    slow: float = 4.0
+    """A write that takes so long is slow. Nothing but slow ones for `patience`: open, if other clusters' writes wait behind them."""
     first_pause: float = 1.0
     longest_pause: float = 10.0
     """From opening to the probe; doubled by every failed probe, and by opening again soon after closing."""
@@ -68,6 +70,8 @@ class Circuit:
         self._refused = float("-inf")
         self._refusal = ""
         """When everything of a write was refused last, and why."""
+        self._flowed = float("-inf")
+        """When a write was quick last, or there was none."""
         self._closed_at = float("-inf")
         self._pause = 0.0
         self._probe_at: float | None = None
@@ -78,6 +82,8 @@ class Circuit:
         return len(self._writes)
 
     def begin(self, now: float) -> Write:
+        if not self._writes:
+            self._flowed = now
         write = Write(now)
         self._writes.add(write)
         return write
@@ -90,8 +96,10 @@ class Circuit:
         """All of a write came back unacknowledged."""
         self._refused, self._refusal = now, why
 
-    def end(self, write: Write) -> None:
+    def end(self, write: Write, now: float) -> None:
         self._writes.discard(write)
+        if now - write.started < self.policy.slow:
+            self._flowed = now
 
     def check(self, now: float) -> bool:
         """Open if the policy says so; whether it has."""
@@ -106,6 +114,15 @@ class Circuit:
         if now - oldest >= self.policy.patience:
             return self.trip(now, f"a write has waited for {self.policy.patience:g} s")
         return False
+
+    def make_way(self, now: float) -> bool:
+        """Open if other clusters' writes have waited for too long behind slow ones to this; whether it has."""
+        policy = self.policy
+        if not self._writes or now - self._flowed < policy.patience:
+            return False
+        return self.trip(
+            now, f"every write of {policy.patience:g} s took {policy.slow:g} s or longer, and others waited behind them"
+        )
 
     def trip(self, now: float, why: str) -> bool:
         """Open, if it is closed and an operator does not want it so; whether it has."""
@@ -150,7 +167,7 @@ class Circuit:
 
     def _close(self, now: float) -> None:
         self.state, self._closed_at, self._probe_at = State.CLOSED, now, None
-        self._heard = now  # writes that wait from before get their time anew
+        self._heard = self._flowed = now  # writes that wait from before get their time anew
 
     def _longer(self) -> float:
         return min(self.policy.longest_pause, max(self.policy.first_pause, 2 * self._pause))

@@ -47,7 +47,10 @@ class Direct:
 
 
 class GuardedOutlet:
-    """An outlet that stops waiting when its circuit opens. `watch` must be called several times a second."""
+    """An outlet that stops waiting when its circuit opens.
+
+    `watch` must be called several times a second, and `make_way` where chunks hold other clusters' rows as well.
+    """
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class GuardedOutlet:
                 self._opened()
             raise self._diverted(unstored.batches) from error
         finally:
-            self.circuit.end(write)
+            self.circuit.end(write, self._clock())
 
     def want(self, wanted: Wanted) -> None:
         """Do as an operator wants."""
@@ -133,6 +136,11 @@ class GuardedOutlet:
             self.circuit.probe()
             self._show()
             self._probe = asyncio.create_task(self._try())
+
+    def make_way(self) -> None:
+        """Open the circuit if other clusters have waited for too long behind this one's slow writes."""
+        if self.circuit.make_way(self._clock()):
+            self._opened()
 
     async def close(self) -> None:
         tasks = [task for task in (self._probe, self._connecting) if task is not None]

@@ -127,6 +127,8 @@ class Routes:
             await asyncio.sleep(WATCH_SECONDS)
             for outlet in self._outlets.values():
                 outlet.watch()
+                if len(self._outlets) > 1:
+                    outlet.make_way()
             self._forget_closed()
             self._close_unused()
 

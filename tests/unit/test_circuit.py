@@ -45,7 +45,7 @@ def test_refusals_open_it_sooner_unless_anything_is_acknowledged_after_them() ->
 
 def test_silence_means_nothing_while_nothing_is_being_written() -> None:
     circuit = Circuit(POLICY)
-    circuit.end(circuit.begin(0.0))
+    circuit.end(circuit.begin(0.0), 0.0)
     assert not circuit.check(1_000.0)
     circuit.begin(1_000.0)
     assert not circuit.check(1_002.9)
@@ -59,6 +59,29 @@ def test_a_slow_cluster_opens_it_although_writes_go_through() -> None:
         assert not circuit.check(second)
     assert circuit.check(10.0)
     assert circuit.why == "a write has waited for 10 s"
+
+
+def test_nothing_but_slow_writes_make_way_for_others_and_a_quick_one_puts_it_off() -> None:
+    circuit = Circuit(POLICY)
+    first, second = circuit.begin(0.0), circuit.begin(3.0)
+    circuit.end(first, 6.0)
+    third = circuit.begin(6.0)
+    circuit.end(second, 9.0)
+    assert not circuit.make_way(9.5)
+    circuit.begin(9.5)
+    circuit.end(third, 9.5)  # quick
+    assert not circuit.make_way(10.0)
+    assert not circuit.make_way(19.4)
+    assert circuit.make_way(19.5)
+    assert circuit.why == "every write of 10 s took 4 s or longer, and others waited behind them"
+
+
+def test_an_idle_cluster_makes_no_way() -> None:
+    circuit = Circuit(POLICY)
+    circuit.end(circuit.begin(0.0), 5.0)
+    assert not circuit.make_way(100.0)
+    circuit.begin(100.0)
+    assert not circuit.make_way(109.9)
 
 
 def test_a_probe_closes_it() -> None:

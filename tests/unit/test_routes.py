@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 
 import pytest
 
 from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
 from eventstore.events.cells import Batch
 from eventstore.ingest import routes as module
-from eventstore.ingest.circuit import State, Wanted
+from eventstore.ingest.circuit import CircuitPolicy, State, Wanted
 from eventstore.ingest.routes import Routes
 from eventstore.store.writer import EventWriter, Failure
 from eventstore.tenancy import Registry, Tenant, Tier
@@ -48,14 +49,14 @@ class InMemory:
 class Clusters:
     """What there is to connect to."""
 
-    def __init__(self) -> None:
+    def __init__(self, circuits: CircuitPolicy | None = None) -> None:
         self.opened: list[InMemory] = []
         self.away: dict[str, StoreError] = {}
         self.prepared: list[Registry] = []
         self.connecting = 0
         self.connectable = asyncio.Event()
         self.connectable.set()
-        self.routes = Routes(self.connect, prepare=self.prepare)
+        self.routes = Routes(self.connect, circuits=circuits, prepare=self.prepare)
 
     async def connect(self, tier: Tier) -> EventWriter:
         self.connecting += 1
@@ -113,6 +114,28 @@ async def test_a_writer_that_nothing_is_routed_to_is_closed_when_its_last_write_
     assert [each.closed for each in clusters.opened if each is not leaving] == [False]
     watching.cancel()
     await clusters.routes.close()
+
+
+@pytest.mark.parametrize(("followed", "expected"), [(ONE, State.CLOSED), (BOTH, State.OPEN)])
+def test_a_cluster_of_slow_writes_makes_way_where_there_are_others(
+    followed: Registry, expected: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.001)
+
+    async def state_after_some_looks() -> State:
+        routes = Clusters(CircuitPolicy(silence=1_000, patience=100, slow=40)).routes
+        await routes.follow(followed)
+        circuit, now = routes.outlet("c30").circuit, monotonic()
+        first = circuit.begin(now - 120)
+        circuit.begin(now - 60)
+        circuit.end(first, now - 50)
+        watching = asyncio.create_task(routes.keep_watch())
+        await asyncio.sleep(0.02)
+        watching.cancel()
+        await routes.close()
+        return circuit.state
+
+    assert asyncio.run(state_after_some_looks()) is expected
 
 
 @on_event_loop
