@@ -40,7 +40,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "one-of-three": Scenario(row="Store", run=store.one_of_three, watched="c3n"),
     "two-of-three": Scenario(row="Store", run=store.two_of_three),
     "frozen-nodes": Scenario(row="Store", run=store.frozen_nodes),
-    "tier-away": Scenario(row="Store", run=store.tier_away, watched="c3n", seconds=90),
+    "tier-away": Scenario(row="Store", run=store.tier_away, watched="c3n", seconds=200),
     "network-store": Scenario(row="Network", run=network.between_worker_and_store, watched="c3n", seconds=100),
     "network-kafka": Scenario(row="Network", run=network.between_worker_and_kafka, seconds=100),
     "bad-input": Scenario(row="Input", run=inputs.all_kinds),

@@ -28,7 +28,7 @@ from eventstore.registry import load_registry
 from eventstore.stream.backlogs import drain_group
 from eventstore.stream.topics import retry_topics
 from eventstore.timeline.connect import now_ms
-from tests.chaos.evidence import Topics, gather
+from tests.chaos.evidence import Topics, gather, retentions_of
 from tests.chaos.load import Mix, Publisher, records
 from tests.chaos.oracle import Fate, Verdict, judge
 from tests.waiting import until
@@ -123,10 +123,10 @@ class Drill:
 
     def judge(self) -> Verdict:
         topics = self.world.settings.topics
-        clusters = load_registry(self.world.registry).clusters.values()
-        evidence = gather(self.topics, topics.events, topics.dead_letters, self.retries, clusters)
+        registry = load_registry(self.world.registry)
+        evidence = gather(self.topics, topics.events, topics.dead_letters, self.retries, registry.clusters.values())
         homes = dict.fromkeys(TENANTS, (CLUSTER,))
-        return judge(self.publisher.plan, self.publisher.acknowledged, homes, evidence)
+        return judge(self.publisher.plan, self.publisher.acknowledged, homes, evidence, retentions_of(registry))
 
     def erase(self) -> None:
         """A user between backup and disaster: the backup still has the rows."""

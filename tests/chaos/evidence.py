@@ -11,13 +11,13 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from eventstore.store.session import close, connect
-from eventstore.tenancy import Cluster
+from eventstore.tenancy import Cluster, Registry
 from tests.chaos.load import digest_of, digest_of_raw
 from tests.chaos.oracle import Evidence, Letter, Offsets, Place, Row
 from tests.waiting import until
 
 SCAN = (
-    "SELECT tenant, uid, ts, event, properties, context, writetime(properties) AS written "
+    "SELECT tenant, uid, ts, event, properties, context, writetime(properties) AS written, ttl(properties) AS left "
     "FROM events WHERE token(uid, tenant, bid) > ? AND token(uid, tenant, bid) <= ?"
 )
 RANGES = 16
@@ -42,6 +42,11 @@ def rows_of(cluster: Cluster) -> Iterator[Row]:
         close(session)
 
 
+def retentions_of(registry: Registry) -> dict[str, int]:
+    """How long each cluster keeps rows, in seconds."""
+    return {tier.cluster.name: tier.retention_seconds for tier in registry.tiers.values()}
+
+
 def _row(cluster: str, row: Any) -> Row:
     try:
         number = orjson.loads(row.properties).get("n")
@@ -49,7 +54,8 @@ def _row(cluster: str, row: Any) -> Row:
         number = None
     ts_ms = round(row.ts.replace(tzinfo=UTC).timestamp() * 1_000)  # the driver's datetimes are UTC and do not say so
     digest = digest_of(row.event, row.properties.encode(), row.context.encode())
-    return Row(cluster, row.tenant, row.uid, ts_ms, row.written, number, digest)
+    expires = None if row.left is None else time.time() + row.left
+    return Row(cluster, row.tenant, row.uid, ts_ms, row.written, number, digest, expires)
 
 
 class Topics:

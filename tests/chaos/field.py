@@ -28,7 +28,7 @@ from eventstore.stream.topics import retry_topic, retry_topics
 from eventstore.tenancy import Cluster, Registry
 from eventstore.timeline.connect import now_ms
 from tests.benchmarks.watch import status_mb
-from tests.chaos.evidence import Topics, gather
+from tests.chaos.evidence import Topics, gather, retentions_of
 from tests.chaos.freshness import NOT_NOW, Freshness
 from tests.chaos.load import Mix, Publisher, Record, records
 from tests.chaos.oracle import Evidence, Verdict, judge
@@ -281,7 +281,8 @@ class Field:
         homes = {name: (tenant.tier.cluster.name,) for name, tenant in registry.tenants.items()} | self.homes
         # copies: publishing may go on meanwhile
         plan, acknowledged = dict(self.publisher.plan), dict(self.publisher.acknowledged)
-        return judge(plan, acknowledged, homes, evidence, complete=complete)
+        retentions = retentions_of(registry)
+        return judge(plan, acknowledged, homes, evidence, retentions, complete=complete)
 
     def check_prefix(self) -> None:
         """Right now, in the middle of everything: no commit may have passed a record that is not safe."""

@@ -11,6 +11,10 @@ from enum import Enum
 from typing import NamedTuple
 
 EXAMPLES = 5
+LATE_AFTER_SECONDS = 3_600
+"""Up to this age a row may be given its whole retention when it is written."""
+SLACK_SECONDS = 120
+"""From the sorting of a record to its acknowledgement at the longest, and what clocks differ."""
 
 
 class Fate(Enum):
@@ -58,6 +62,8 @@ class Row(NamedTuple):
     number: int | None
     """None: its properties hold none."""
     digest: bytes
+    expires: float | None
+    """When it will be gone, in seconds since the epoch; None: never."""
 
 
 class Letter(NamedTuple):
@@ -98,6 +104,8 @@ class Verdict:
     """Rows of another tenant, user or cluster than their record's, or of no record at all."""
     altered: int = 0
     """Rows with other content, event time or write time than their record."""
+    misdated: int = 0
+    """Rows that live for ever, beyond their retention, or less than that."""
     resurrected: int = 0
     """Rows of records that must have none."""
     unexplained: int = 0
@@ -111,7 +119,7 @@ class Verdict:
         return not any(self.counts().values())
 
     def counts(self) -> dict[str, int]:
-        names = ("lost", "doubled", "foreign", "altered", "resurrected", "unexplained", "offsets")
+        names = ("lost", "doubled", "foreign", "altered", "misdated", "resurrected", "unexplained", "offsets")
         return {name: getattr(self, name) for name in names}
 
     def note(self, rule: str, what: object) -> None:
@@ -126,6 +134,7 @@ def judge(
     acknowledged: Mapping[Place, int],
     homes: Mapping[str, Collection[str]],
     evidence: Evidence,
+    retentions: Mapping[str, int],
     *,
     complete: bool = True,
 ) -> Verdict:
@@ -136,12 +145,14 @@ def judge(
         acknowledged: the number of the record that Kafka confirmed at each place.
         homes: where a tenant's rows may be: one cluster, two while it moves.
         evidence: what is there.
+        retentions: how long each cluster keeps rows, in seconds from their event time.
         complete: all work is done, so offsets end at the end of the log. Otherwise only what is below the committed
             offsets is asked for: no commit may have passed an unfinished record.
     """
     verdict = Verdict()
     owed = dict(acknowledged) if complete else _below(acknowledged, evidence.committed)
     present = _check_rows(plan, homes, evidence.rows, verdict)
+    _check_expiry(evidence.rows, retentions, verdict)
     present |= {plan[number].identity for number in evidence.diverted if number in plan}
     _check_letters(plan, acknowledged, evidence.letters, verdict)
     _check_lost(plan, owed, present, evidence.letters, verdict)
@@ -173,6 +184,14 @@ def _check_rows(
         elif (row.ts_ms, row.write_micros, row.digest) != (expected.ts_ms, expected.ts_ms * 1_000, expected.digest):
             verdict.note("altered", row)
     return set(by_identity)
+
+
+def _check_expiry(rows: Iterable[Row], retentions: Mapping[str, int], verdict: Verdict) -> None:
+    """A fresh row lives for its retention from when it was written, a late one from its event time."""
+    for row in rows:
+        due = row.ts_ms / 1_000 + retentions[row.cluster]
+        if row.expires is None or not -SLACK_SECONDS <= row.expires - due <= LATE_AFTER_SECONDS + SLACK_SECONDS:
+            verdict.note("misdated", row)
 
 
 def _check_letters(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from tests.chaos.field import Field
 
-CALM_SECONDS = 20.0
-OUTAGE_SECONDS = 45.0
+CALM_SECONDS = 40.0
+OUTAGE_SECONDS = 90.0
 SHORT_SECONDS = 6.0
 FROZEN_SECONDS = 20.0
 OPENED = "circuit open: records of this cluster are diverted"
