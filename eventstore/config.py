@@ -165,11 +165,6 @@ class CircuitSettings(Section):
         description="Seconds from which a chunk's write is slow: nothing but slow ones for `patience`, and the records are "
         "diverted, lest other clusters' wait behind them.",
     )
-    slow: Seconds = Field(
-        4.0,
-        description="Seconds from which a chunk's write is slow: nothing but slow ones for `patience`, and the records are "
-        "diverted, lest other clusters' wait behind them.",
-    )
     first_pause: Seconds = Field(1.0, description="Seconds from opening to the first probe; doubled by each failure.")
     longest_pause: Seconds = Field(10.0, description="Most seconds between two probes.")
     settled: Seconds = Field(
