@@ -35,6 +35,7 @@ UNITS: Final = {
     "more_us": "us more/event",
     "check_us": "check us/event",
     "full_us": "by all of JSON Schema us/event",
+    "cpu_ratio": "CPU of replay / live",
     "events": "events",
     "host_load": "host load",
 }
