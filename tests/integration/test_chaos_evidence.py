@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
 from eventstore.timeline.connect import now_ms
-from tests.chaos.evidence import Topics, gather
+from tests.chaos.evidence import Topics, gather, retentions_of
 from tests.chaos.field import group_of
 from tests.chaos.load import Mix, Publisher, records, rejected
 from tests.chaos.oracle import Evidence, Verdict, judge
@@ -27,7 +27,11 @@ pytestmark = pytest.mark.integration
 EVENTS = 300
 COPY = (
     "INSERT INTO events (uid, tenant, bid, ts, eid, event, properties, context) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
-    "USING TIMESTAMP ?"
+    "USING TIMESTAMP ? AND TTL ?"
+)
+FIRST = (
+    "SELECT uid, tenant, bid, ts, eid, event, properties, context, writetime(properties), ttl(properties) "
+    "FROM events LIMIT 1"
 )
 DELETE = "DELETE FROM events WHERE uid = ? AND tenant = ? AND bid = ? AND ts = ? AND eid = ?"
 
@@ -48,16 +52,20 @@ class Ingested:
         return gather(self.topics, topics.events, topics.dead_letters, [], clusters)
 
     def verdict(self) -> Verdict:
-        homes = {"shop": ("c30",), "forum": ("c15",)}
-        return judge(self.publisher.plan, self.publisher.acknowledged, homes, self.evidence())
+        homes, retentions = {"shop": ("c30",), "forum": ("c15",)}, retentions_of(load_registry(self.world.registry))
+        return judge(self.publisher.plan, self.publisher.acknowledged, homes, self.evidence(), retentions)
 
     def copy(self, *, tenant: str | None = None) -> None:
         """One more row with the content of one that is there: under another id, and another tenant if one is named."""
-        scan = "SELECT uid, tenant, bid, ts, event, properties, context, writetime(properties) FROM events LIMIT 1"
-        row = self.session.execute(scan).one()
-        eid = uuid4()
-        values = (row[0], tenant or row[1], *row[2:4], eid, *row[4:])
+        row = self.session.execute(FIRST).one()
+        values = (row[0], tenant or row[1], *row[2:4], uuid4(), *row[5:])
         self.session.execute(self.session.prepare(COPY), values)
+
+    def rewrite(self, ttl: int) -> None:
+        """One row again as it is, with another time to live in seconds; 0: for ever."""
+        row = self.session.execute(FIRST).one()
+        # a microsecond later, for a write of the same moment need not win
+        self.session.execute(self.session.prepare(COPY), (*row[:8], row[8] + 1, ttl))
 
     def delete(self) -> None:
         """A row of a record that was sent only once."""
@@ -114,6 +122,11 @@ def test_harm_that_is_really_done_is_caught(ingested: Ingested) -> None:
 
     ingested.publisher.publish([rejected(EVENTS + 100, b"shop:u1", b"never seen by a worker", {"malformed"})])
     assert ingested.verdict().lost == 2, "a reject that is nowhere is lost"
+
+    ingested.rewrite(ttl=0)
+    assert ingested.verdict().misdated == 1, "a row without end is one too long"
+    ingested.rewrite(ttl=90 * 86_400)
+    assert ingested.verdict().misdated == 1
 
 
 def _broken(verdict: Verdict) -> dict[str, int]:

@@ -7,13 +7,14 @@ from itertools import islice
 import pytest
 
 from tests.builders import NOW_MS
-from tests.chaos.load import Mix, Record, records, rejected
+from tests.chaos.load import HOUR_MS, Mix, Record, records, rejected
 from tests.chaos.oracle import Evidence, Expected, Fate, Letter, Place, Row, Verdict, judge
 
 pytestmark = pytest.mark.unit
 
 TOPIC = "events"
 HOMES = {"shop": ("c3n",), "news": ("c1n",)}
+RETENTIONS = {"c3n": 30 * 86_400, "c1n": 15 * 86_400}
 EVENTS = 600
 
 
@@ -26,7 +27,7 @@ class Outcome:
     evidence: Evidence = field(default_factory=Evidence)
 
     def judge(self, *, complete: bool = True) -> Verdict:
-        return judge(self.plan, self.acknowledged, HOMES, self.evidence, complete=complete)
+        return judge(self.plan, self.acknowledged, HOMES, self.evidence, RETENTIONS, complete=complete)
 
     def stored(self) -> Row:
         """A row of a record that was sent only once."""
@@ -63,8 +64,14 @@ def _ingest(outcome: Outcome, record: Record, place: Place) -> None:
 def _row(expected: Expected) -> Row:
     (cluster,) = HOMES[expected.tenant]
     return Row(
-        cluster, expected.tenant, expected.uid, expected.ts_ms, expected.ts_ms * 1_000, expected.number, expected.digest
-    )
+        cluster, expected.tenant, expected.uid, expected.ts_ms, expected.ts_ms * 1_000, expected.number, expected.digest,
+        _expires(cluster, expected.ts_ms),
+    )  # fmt: skip
+
+
+def _expires(cluster: str, ts_ms: int) -> float:
+    late = NOW_MS - ts_ms >= HOUR_MS
+    return (ts_ms if late else NOW_MS) / 1_000 + RETENTIONS[cluster]
 
 
 def test_the_load_has_every_kind_of_record() -> None:
@@ -111,7 +118,8 @@ def copy_to_another_user(outcome: Outcome) -> None:
 
 def copy_to_another_cluster(outcome: Outcome) -> None:
     row = outcome.stored()
-    outcome.evidence.rows.append(row._replace(cluster="c1n" if row.cluster == "c3n" else "c3n"))
+    other = "c1n" if row.cluster == "c3n" else "c3n"
+    outcome.evidence.rows.append(row._replace(cluster=other, expires=_expires(other, row.ts_ms)))
 
 
 def add_a_row_of_nobody(outcome: Outcome) -> None:
@@ -128,6 +136,25 @@ def write_at_another_time(outcome: Outcome) -> None:
     row = outcome.stored()
     outcome.evidence.rows.remove(row)
     outcome.evidence.rows.append(row._replace(write_micros=row.write_micros + 1))
+
+
+def _give_another_expiry(outcome: Outcome, row: Row, expires: float | None) -> None:
+    outcome.evidence.rows.remove(row)
+    outcome.evidence.rows.append(row._replace(expires=expires))
+
+
+def keep_a_row_for_ever(outcome: Outcome) -> None:
+    _give_another_expiry(outcome, outcome.stored(), None)
+
+
+def keep_a_late_row_for_a_whole_retention(outcome: Outcome) -> None:
+    late = next(row for row in outcome.evidence.rows if NOW_MS - row.ts_ms > HOUR_MS)
+    _give_another_expiry(outcome, late, NOW_MS / 1_000 + RETENTIONS[late.cluster])
+
+
+def let_a_row_go_too_early(outcome: Outcome) -> None:
+    row = outcome.stored()
+    _give_another_expiry(outcome, row, row.ts_ms / 1_000 + RETENTIONS[row.cluster] - 3_600)
 
 
 def store_what_expired(outcome: Outcome) -> None:
@@ -177,6 +204,9 @@ def commit_one_too_few(outcome: Outcome) -> None:
         (add_a_row_of_nobody, {"foreign"}),
         (change_the_content, {"altered"}),
         (write_at_another_time, {"altered"}),
+        (keep_a_row_for_ever, {"misdated"}),
+        (keep_a_late_row_for_a_whole_retention, {"misdated"}),
+        (let_a_row_go_too_early, {"misdated"}),
         (store_what_expired, {"resurrected"}),
         (forget_a_reject, {"lost"}),
         (reject_without_coordinates, {"unexplained", "lost"}),
@@ -218,12 +248,13 @@ def test_what_waits_in_a_divert_topic_is_not_lost() -> None:
 def test_the_row_of_a_moving_tenant_may_be_in_either_cluster_but_once_in_each() -> None:
     outcome = faultless()
     row = outcome.stored()
-    twin = row._replace(cluster="c1n" if row.cluster == "c3n" else "c3n")
+    other = "c1n" if row.cluster == "c3n" else "c3n"
+    twin = row._replace(cluster=other, expires=_expires(other, row.ts_ms))
     outcome.evidence.rows.append(twin)
     moving = HOMES | {row.tenant: ("c1n", "c3n")}
-    assert judge(outcome.plan, outcome.acknowledged, moving, outcome.evidence).holds
+    assert judge(outcome.plan, outcome.acknowledged, moving, outcome.evidence, RETENTIONS).holds
     outcome.evidence.rows.append(twin)
-    assert judge(outcome.plan, outcome.acknowledged, moving, outcome.evidence).doubled == 1
+    assert judge(outcome.plan, outcome.acknowledged, moving, outcome.evidence, RETENTIONS).doubled == 1
 
 
 def test_a_row_of_a_record_in_doubt_is_nobody_s_fault() -> None:
