@@ -43,7 +43,9 @@ class Assembly:
     routes: Routes
     pipeline: Pipeline
     watchers: tuple[Awaitable[None], ...]
-    """What has to run beside the chunks; none of them ends but with an error."""
+    """What has to run beside the chunks, until the last one is done; none of them ends but with an error."""
+    drains: Awaitable[None]
+    """Runs likewise, and is stopped first."""
 
 
 async def assemble(settings: Settings, registry: RegistryFile, stack: AsyncExitStack) -> Assembly:
@@ -75,9 +77,8 @@ async def assemble(settings: Settings, registry: RegistryFile, stack: AsyncExitS
         routes.keep_watch(),
         orders,
         erased,
-        _drains(settings, routes, pipeline).keep_draining(),
     )
-    return Assembly(routes, pipeline, watchers)
+    return Assembly(routes, pipeline, watchers, _drains(settings, routes, pipeline).keep_draining())
 
 
 def _have_topics(kafka: KafkaSettings, topics: TopicSettings, clusters: Collection[str]) -> None:

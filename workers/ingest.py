@@ -143,6 +143,7 @@ class IngestWorker:
                 app.fail(bug)
 
         tasks = [asyncio.create_task(guarded(work)) for work in (*assembly.watchers, self._stop_with_supervisor())]
+        drains = asyncio.create_task(guarded(assembly.drains))
         ends = [asyncio.ensure_future(self.stop.wait()), asyncio.ensure_future(app.failed.wait())]
         try:
             await app.start()
@@ -152,8 +153,14 @@ class IngestWorker:
         finally:
             self.pulse.stage = Stage.STOPPING
             bound_the_end(self.settings.worker.drain_timeout)
+            drains.cancel()  # they leave their groups while the live one drains
             await app.stop()
-            left = [*tasks, *ends, *self.running]  # chunks the drain time was too short for: others do them again
+            left = [
+                drains,
+                *tasks,
+                *ends,
+                *self.running,
+            ]  # chunks the drain time was too short for: others do them again
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 from eventstore.stream.producer import RecordProducer
@@ -10,6 +11,9 @@ from eventstore.stream.producer import RecordProducer
 MAX_SLICE_RECORDS: Final = 1_000
 MAX_SLICE_BYTES: Final = 8 * 2**20
 """What is published before the next confirmation is awaited: this bounds memory, whatever the callers bring."""
+
+CLOSE_SECONDS: Final = 0.2
+"""For what is being sent to be confirmed after all."""
 
 
 class Sized(Protocol):
@@ -57,8 +61,10 @@ class ConfirmedProducer(Generic[Item]):
         self._producer.confirm()
 
     async def close(self) -> None:
-        """Wait for what is being sent and end the thread."""
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+        """End the thread. What is still being sent has been called off: nobody waits for it, and Kafka may be away."""
+        ending = asyncio.get_running_loop().run_in_executor(None, partial(self._thread.shutdown, cancel_futures=True))
+        while not (await asyncio.wait([ending], timeout=CLOSE_SECONDS))[0]:
+            self._producer.abandon()
 
     async def __aenter__(self) -> Self:
         return self

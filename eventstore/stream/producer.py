@@ -77,6 +77,10 @@ class RecordProducer:
                 "check that the brokers are up, then try again"
             )
 
+    def abandon(self) -> None:
+        """Give up what is not confirmed yet. Any thread may call it; a `confirm` under way raises."""
+        self._client.purge()
+
     @property
     def _doing(self) -> str:
         return f"publishing to {self.topic}"

@@ -31,7 +31,7 @@ log = structlog.stdlib.get_logger(__name__)
 POLL_SECONDS: Final = 0.02
 """Longest linger of a fetch that is not full, and so the longest wait of a commit or a stop for the pump."""
 LEAVE_SECONDS: Final = 10.0
-"""Beyond the drain time, until a pump or an event loop that does not answer is left to itself."""
+"""Until a pump that does not end, or, beyond the drain time, an event loop that does not answer, is left to itself."""
 DOING: Final = "consuming"
 PAUSE_AFTER_SECONDS: Final = 0.5
 """A stall longer than this pauses the partitions: shorter ones are not worth losing the prefetched records."""
@@ -122,7 +122,7 @@ class Pump:
         self._stopping.set()
         self._room.set()
         if self._thread.ident:
-            self._thread.join(self._policy.drain_seconds + LEAVE_SECONDS)
+            self._thread.join(LEAVE_SECONDS)
         return not self._thread.is_alive()
 
     # ---------------------------------------------------------------------------------------------- on its own thread
