@@ -155,15 +155,10 @@ class IngestWorker:
             bound_the_end(self.settings.worker.drain_timeout)
             drains.cancel()  # they leave their groups while the live one drains
             await app.stop()
-            left = [
-                drains,
-                *tasks,
-                *ends,
-                *self.running,
-            ]  # chunks the drain time was too short for: others do them again
+            left = [*tasks, *ends, *self.running]  # chunks the drain time was too short for: others do them again
             for task in left:
                 task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await asyncio.gather(drains, *left, return_exceptions=True)
 
     def _serve_status(self, stack: AsyncExitStack) -> None:
         """From the first moment to the last: who waits for readiness must get an answer while clusters are connected to."""
