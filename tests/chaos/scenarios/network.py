@@ -23,7 +23,8 @@ def between_worker_and_store(field: Field) -> None:
         running_proxy((SINGLE, CQL_PORT), (PROXY_ADDRESS, CQL_PORT)) as proxy,
         field.servers.advertised("c1n", PROXY_ADDRESS),
     ):
-        document = yaml.safe_load(field.world.registry.read_text("utf-8"))
+        straight = field.world.registry.read_text("utf-8")
+        document = yaml.safe_load(straight)
         document["clusters"]["c1n"]["contact_points"] = [PROXY_ADDRESS]
         field.world.registry.write_text(yaml.safe_dump(document), "utf-8")
         field.start_workers(2)
@@ -33,6 +34,7 @@ def between_worker_and_store(field: Field) -> None:
         _weather(field, proxy)
         field.wait_until_drained()
         field.settle()
+    field.world.registry.write_text(straight, "utf-8")
 
 
 def between_worker_and_kafka(field: Field) -> None:
