@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -168,11 +169,16 @@ class Follower:
         for partition in partitions:
             ended = [watch for watches in self._watched[partition].values() for watch in watches]
             self._drop(partition)
-            self._tell(lambda ended=ended: [watch.end(why) for watch in ended])
+            self._tell(partial(_end_all, ended, why))
 
     def _tell(self, what: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop has been closed: nobody is left to hear
             self._loop.call_soon_threadsafe(what)
+
+
+def _end_all(watches: Iterable[Watch], why: Ending) -> None:
+    for watch in watches:
+        watch.end(why)
 
 
 def _hand_over(found: Iterable[tuple[Watch, Record]]) -> None:

@@ -107,5 +107,5 @@ class Past:
         with RangeReader(self._kafka, self._topic) as reader:
             for records in reader.between(bounds):
                 for record in records:
-                    for wish in readers.get((record.partition(), record.key()), ()):  # type: ignore[arg-type]
+                    for wish in readers.get((record.partition(), record.key()), ()):
                         wish.hear(record)
