@@ -59,13 +59,14 @@ def frozen_nodes(field: Field) -> None:
     """One of three nodes stops answering without closing a connection; then the only node of the other cluster."""
     field.start_workers(2)
     field.publish()
+    seconds = field.lasting(SHORT_SECONDS, FROZEN_SECONDS)
     for node in ("c3n-3", "c1n"):
         field.wait_until_busy()
         field.servers.pause(node)
-        field.go_on(field.lasting(SHORT_SECONDS, FROZEN_SECONDS))
+        field.go_on(seconds)
         field.servers.resume(node)
     field.wait_for_replicas("c3n")
-    field.fault(f"SIGSTOP of c3n-3, then of c1n, {FROZEN_SECONDS:.0f} s each")
+    field.fault(f"SIGSTOP of c3n-3, then of c1n, {seconds:.0f} s each")
     field.healed()
 
 
