@@ -55,6 +55,7 @@ def tier(
     return Tier(
         name=name,
         retention_seconds=days * 86_400,
+        impressions_retention_seconds=days * 86_400,
         cluster=on or cluster(name.replace("t", "c", 1)),
         buckets=buckets or history([(0, width_days * DAY_MS)]),
     )

@@ -118,6 +118,7 @@ def _summary(tenant: Tenant) -> dict[str, Any]:
         "tenant": tenant.name,
         "tier": tier.name,
         "retention": format_duration(tier.retention_seconds),
+        "impressions": format_duration(tier.impressions_retention_seconds),
         "cluster": tier.cluster.name,
         "enabled": tenant.enabled,
     }

@@ -20,7 +20,7 @@ from eventstore.tenancy.reading import DocumentReader
 from eventstore.tenancy.sections import LINE, SectionReader
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_TIER_KEYS: Final = ("retention", "cluster", "buckets", "compaction")
+_TIER_KEYS: Final = ("retention", "cluster", "buckets", "impressions_retention", "compaction")
 _TENANT_KEYS: Final = ("tier", "cluster", "enabled", "events", "other_events", "keys", "rate")
 _NAMES_SHOWN: Final = 10
 
@@ -89,7 +89,7 @@ class _Document:
         cluster, fields = self.sections.cluster(name, node)
         if cluster:
             self.clusters[name] = cluster
-        if fields.keys() & {"retention", "buckets", "compaction"}:
+        if fields.keys() & {"retention", "impressions_retention", "buckets", "compaction"}:
             self.dedicated.add(name)
             self.reader.fields(node, fields, ("retention", "buckets"))
             self._add(name, self.sections.tier(name, fields, cluster))

@@ -53,6 +53,8 @@ class Tier:
 
     name: str
     retention_seconds: int
+    impressions_retention_seconds: int
+    """For how long it is known that a user has seen a post. It may be changed at any time: rows carry their own end."""
     cluster: Cluster
     buckets: BucketHistory
     compaction: Compaction = Compaction.TIME_WINDOW

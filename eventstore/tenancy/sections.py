@@ -21,7 +21,7 @@ MAX_BUCKETS_PER_READ: Final = 400
 
 CLUSTER_KEYS: Final = (
     "contact_points", "port", "datacenter", "keyspace", "replication", "tls", "username", "password_env",
-    "password_file", "retention", "buckets", "compaction",
+    "password_file", "retention", "impressions_retention", "buckets", "compaction",
 )  # fmt: skip
 _SECRETS: Final = frozenset({"password", "secret", "pass", "passwd"})
 _KEYSPACE: Final = re.compile(r"(?!system)[a-z][a-z0-9_]{0,47}")
@@ -62,12 +62,15 @@ class SectionReader:
 
     def tier(self, name: str, fields: Mapping[str, Node], cluster: Cluster | None) -> Tier | None:
         """The rows that a tier, or a dedicated cluster, keeps: for how long, in which buckets."""
-        retention = self.reader.duration(fields["retention"], HOUR, MAX_RETENTION) if "retention" in fields else None
-        buckets = self._history(fields["buckets"], retention) if "buckets" in fields else None
+        retention = self._retention(fields, "retention")
+        impressions = self._retention(fields, "impressions_retention") or retention
+        buckets = (
+            self._history(fields["buckets"], max(retention or 0, impressions or 0)) if "buckets" in fields else None
+        )
         compaction = self.text(fields, "compaction", " or ".join(Compaction), _COMPACTION, Compaction.TIME_WINDOW)
-        if not (cluster and retention and buckets and compaction):
+        if not (cluster and retention and impressions and buckets and compaction):
             return None
-        return Tier(name, retention, cluster, buckets, Compaction(compaction))
+        return Tier(name, retention, impressions, cluster, buckets, Compaction(compaction))
 
     def key(self, node: Node) -> ApiKey | None:
         """One API key of a tenant."""
@@ -87,6 +90,9 @@ class SectionReader:
         self, fields: Mapping[str, Node], key: str, what: str, pattern: re.Pattern[str], default: str | None = None
     ) -> str | None:
         return self.reader.text(fields[key], what, pattern) if key in fields else default
+
+    def _retention(self, fields: Mapping[str, Node], key: str) -> int | None:
+        return self.reader.duration(fields[key], HOUR, MAX_RETENTION) if key in fields else None
 
     def _path(self, fields: Mapping[str, Node], key: str) -> Path | None:
         found = self.text(fields, key, "the path of a file", LINE)
@@ -121,7 +127,7 @@ class SectionReader:
         file = self._path(fields, "password_file")
         return Credentials(username, variable, file) if username and (variable or file) else None
 
-    def _history(self, node: Node, retention: int | None) -> BucketHistory | None:
+    def _history(self, node: Node, retention: int) -> BucketHistory | None:
         items = self.reader.items(node, "bucket strategies")
         if len(items) > MAX_STRATEGIES:
             self.reader.complain(node, f"expected at most {MAX_STRATEGIES} bucket strategies, got {len(items)}")
@@ -136,7 +142,7 @@ class SectionReader:
             self.reader.complain(node, str(error))
             return None
 
-    def _strategy(self, index: int, node: Node, retention: int | None) -> BucketStrategy | None:
+    def _strategy(self, index: int, node: Node, retention: int) -> BucketStrategy | None:
         fields = self.reader.fields(node, ("width", "effective_from"), ("width",))
         start = self.reader.instant(fields["effective_from"]) if "effective_from" in fields else None
         if index == 0 and "effective_from" in fields:
@@ -146,9 +152,9 @@ class SectionReader:
         width = self._width(fields["width"], retention) if "width" in fields else None
         return BucketStrategy(start or 0, width * 1000) if width and (index == 0 or start) else None
 
-    def _width(self, node: Node, retention: int | None) -> int | None:
+    def _width(self, node: Node, retention: int) -> int | None:
         width = self.reader.duration(node, HOUR, MAX_RETENTION)
-        if width and retention and retention > MAX_BUCKETS_PER_READ * width:
+        if width and retention > MAX_BUCKETS_PER_READ * width:
             least = format_duration(-(-retention // (MAX_BUCKETS_PER_READ * HOUR)) * HOUR)
             self.reader.complain(
                 node,

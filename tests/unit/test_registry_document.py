@@ -30,7 +30,7 @@ clusters:
       - {effective_from: 2027-01-01T00:00:00+01:00, width: 5d}
     compaction: incremental
 tiers:
-  t15: {retention: 15d, cluster: c15, buckets: [{width: 12h}]}
+  t15: {retention: 15d, impressions_retention: 60d, cluster: c15, buckets: [{width: 12h}]}
 tenants:
   shop: {tier: t15, events: {viewed: viewed.json}, other_events: refuse}
   no: {cluster: vip}
@@ -73,6 +73,7 @@ def test_a_valid_document_gives_clusters_tiers_and_tenants() -> None:
     )
     assert vip.cluster.credentials == Credentials("eventstore", password_env="VIP_PASSWORD")
     assert (vip.retention_seconds, vip.compaction) == (90 * 86_400, Compaction.INCREMENTAL)
+    assert (vip.impressions_retention_seconds, t15.impressions_retention_seconds) == (90 * 86_400, 60 * 86_400)
     assert [s.begins for s in vip.buckets.strategies] == ["1970-01-01T00:00:00Z", "2026-12-31T23:00:00Z"]
     assert [s.width_ms for s in t15.buckets.strategies] == [12 * 3_600_000]
     assert registry.tier_of("c15") is t15
@@ -115,7 +116,8 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_document() -> None:
         "clusters.c15 (line 2): expected the key 'datacenter', which is missing or empty",
         (
             "clusters.c15.datacentre (line 2): expected one of contact_points, port, datacenter, keyspace, "
-            "replication, tls, username, password_env, password_file, retention, buckets, compaction, "
+            "replication, tls, username, password_env, password_file, retention, impressions_retention, "
+            "buckets, compaction, "
             "got the key 'datacentre'; did you mean 'datacenter'?"
         ),
         "tiers.t15.retention (line 18): expected a duration such as 15d or 12h, got 'soon'",
@@ -147,6 +149,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_document() -> None:
         ("retention: 90d", "retention: 59m", "expected 1h to 7300d, got '59m'"),
         ("retention: 90d", "retention: [90d]", "expected a duration such as 15d or 12h, got a list"),
         ("width: 10d", "width: 5h", "expected at least 6h, so that reading a whole retention touches at most 400"),
+        ("impressions_retention: 60d", "impressions_retention: 300d", "expected at least 18h, so that reading a whole"),
         ("- width: 10d", "- {width: 10d, effective_from: 2020-01-01T00:00:00Z}", "the first strategy reigns from the"),
         ("effective_from: 2027-01-01T00:00:00+01:00, ", "", "expected the key 'effective_from': only the first"),
         ("2027-01-01T00:00:00+01:00", "2027-01-01T00:00:00", "expected a time after 1970 such as 2027-01-01T00:00"),
