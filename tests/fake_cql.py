@@ -114,6 +114,8 @@ class Connection(asyncio.Protocol):
         elif node.shards:
             self.shard = next(node.turns) % node.shards
         node.connections.add(self)
+        if node.held:
+            self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.node.connections.discard(self)
@@ -205,6 +207,8 @@ class FakeNode:
     """Only counts `rows`; `on_write` hears nothing."""
     deaf: bool = False
     """Answers nothing but writes."""
+    held: bool = False
+    """Hears nothing until `release`."""
     refusal: tuple[int, str] | None = None
     """What it says to PREPARE instead of preparing: error code and message."""
     rows: int = 0
@@ -236,6 +240,11 @@ class FakeNode:
         self._servers.clear()
         self.cut()
         self.prepared.clear()
+
+    def release(self) -> None:
+        self.held = False
+        for connection in self.connections:
+            connection.transport.resume_reading()
 
     def cut(self) -> None:
         for connection in set(self.connections):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 @on_event_loop
 async def test_a_connection_that_nobody_waits_for_any_more_is_closed() -> None:
-    async with fake_ring() as ring:
+    async with fake_ring(held=True) as ring:
         (node,) = ring.nodes
         there = cluster(contact_points=(node.address,), port=ring.port)
         opening = asyncio.create_task(open_writer(tier(on=there), WriterSettings()))
@@ -24,4 +24,5 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_closed() -> None:
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
         assert opening.cancelled()
+        node.release()
         await eventually(lambda: not node.connections, "the connection's end", seconds=10)
