@@ -753,26 +753,42 @@ static PyObject *take_plain(PyObject *Py_UNUSED(module), PyObject *arguments)
 /* -------------------------------------------------------------------------------------------------------------------- frames */
 
 enum { HEADER_BYTES = 9, REQUEST = 0x04, ANSWER = 0x84, RESULT = 0x08, EXECUTE = 0x0A, BATCH = 0x0D, MOST_ROWS = 0xFFFF };
+enum { MOST_STATEMENTS = 16 };
+
+typedef struct {
+    u8 head[2];
+    Span execute, batch;
+} Statement;
 
 /* As `Prepared` of `eventstore.store.lane.frames` has them. */
-enum { EXECUTE_FRESH, EXECUTE_LATE, BATCH_FRESH, BATCH_LATE, BATCH_TAIL, SPELLINGS };
+typedef struct {
+    Statement statements[MOST_STATEMENTS];
+    Span batch_tail;
+    int known;
+} Spelled;
 
-static int is_late(PyObject *cells)
+/* The statement that inserts a row, told by the row's head; NULL: not one of these. */
+static const Statement *statement_of(const Spelled *spelled, PyObject *cells)
 {
-    return PyBytes_AS_STRING(cells)[1] == 10;
+    const char *head = PyBytes_AS_STRING(cells);
+    for (int n = 0; n < spelled->known; n++) /* the first are the events' */
+        if (memcmp(spelled->statements[n].head, head, 2) == 0)
+            return &spelled->statements[n];
+    return NULL;
 }
 
-static Py_ssize_t body_length(Span *spelled, PyObject *batch)
+static Py_ssize_t body_length(const Spelled *spelled, PyObject *batch)
 {
-    Py_ssize_t rows = PyList_GET_SIZE(batch), length = rows == 1 ? 0 : 3 + spelled[BATCH_TAIL].length;
+    Py_ssize_t rows = PyList_GET_SIZE(batch), length = rows == 1 ? 0 : 3 + spelled->batch_tail.length;
     for (Py_ssize_t n = 0; n < rows; n++) {
         PyObject *cells = PyList_GET_ITEM(batch, n);
-        length += spelled[(rows == 1 ? EXECUTE_FRESH : BATCH_FRESH) + is_late(cells)].length + PyBytes_GET_SIZE(cells);
+        const Statement *statement = statement_of(spelled, cells);
+        length += (rows == 1 ? statement->execute : statement->batch).length + PyBytes_GET_SIZE(cells);
     }
     return length;
 }
 
-static u8 *put_frame(u8 *to, Span *spelled, PyObject *batch, uint32_t stream)
+static u8 *put_frame(u8 *to, const Spelled *spelled, PyObject *batch, uint32_t stream)
 {
     Py_ssize_t rows = PyList_GET_SIZE(batch);
     *to++ = REQUEST;
@@ -786,21 +802,54 @@ static u8 *put_frame(u8 *to, Span *spelled, PyObject *batch, uint32_t stream)
     }
     for (Py_ssize_t n = 0; n < rows; n++) {
         PyObject *cells = PyList_GET_ITEM(batch, n);
-        Span *statement = &spelled[(rows == 1 ? EXECUTE_FRESH : BATCH_FRESH) + is_late(cells)];
-        to = put(to, statement->at, (size_t)statement->length);
-        to = put(to, PyBytes_AS_STRING(cells), (size_t)PyBytes_GET_SIZE(cells));
+        const Statement *statement = statement_of(spelled, cells);
+        const Span *before = rows == 1 ? &statement->execute : &statement->batch;
+        to = put(to, before->at, (size_t)before->length);
+        *to++ = 0; /* the statement's number; behind it the head is the count that the protocol wants */
+        to = put(to, PyBytes_AS_STRING(cells) + 1, (size_t)PyBytes_GET_SIZE(cells) - 1);
     }
-    return rows == 1 ? to : put(to, spelled[BATCH_TAIL].at, (size_t)spelled[BATCH_TAIL].length);
+    return rows == 1 ? to : put(to, spelled->batch_tail.at, (size_t)spelled->batch_tail.length);
 }
 
-/* Whether it is a list of 1 to 65,535 rows of cells. */
-static int is_batch(PyObject *batch)
+/* Whether it is a list of 1 to 65,535 rows of cells, each for a known statement. */
+static int is_batch(const Spelled *spelled, PyObject *batch)
 {
     if (!PyList_Check(batch) || PyList_GET_SIZE(batch) < 1 || PyList_GET_SIZE(batch) > MOST_ROWS)
         return 0;
-    for (Py_ssize_t n = 0; n < PyList_GET_SIZE(batch); n++)
-        if (!PyBytes_Check(PyList_GET_ITEM(batch, n)) || PyBytes_GET_SIZE(PyList_GET_ITEM(batch, n)) < 2)
+    for (Py_ssize_t n = 0; n < PyList_GET_SIZE(batch); n++) {
+        PyObject *cells = PyList_GET_ITEM(batch, n);
+        if (!PyBytes_Check(cells) || PyBytes_GET_SIZE(cells) < 2 || statement_of(spelled, cells) == NULL)
             return 0;
+    }
+    return 1;
+}
+
+static Span span_of(PyObject *bytes)
+{
+    return (Span){(const u8 *)PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes)};
+}
+
+/* Whether these are a dict of heads to pairs of spellings, and bytes. */
+static int read_spelled(PyObject *prepared, Spelled *into)
+{
+    PyObject *statements, *tail, *head, *pair;
+    Py_ssize_t at = 0;
+    if (PyTuple_GET_SIZE(prepared) != 2)
+        return 0;
+    statements = PyTuple_GET_ITEM(prepared, 0);
+    tail = PyTuple_GET_ITEM(prepared, 1);
+    if (!PyDict_Check(statements) || PyDict_Size(statements) > MOST_STATEMENTS || !PyBytes_Check(tail))
+        return 0;
+    into->batch_tail = span_of(tail);
+    for (into->known = 0; PyDict_Next(statements, &at, &head, &pair); into->known++) {
+        Statement *statement = &into->statements[into->known];
+        if (!PyBytes_Check(head) || PyBytes_GET_SIZE(head) != 2 || !PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2
+            || !PyBytes_Check(PyTuple_GET_ITEM(pair, 0)) || !PyBytes_Check(PyTuple_GET_ITEM(pair, 1)))
+            return 0;
+        memcpy(statement->head, PyBytes_AS_STRING(head), 2);
+        statement->execute = span_of(PyTuple_GET_ITEM(pair, 0));
+        statement->batch = span_of(PyTuple_GET_ITEM(pair, 1));
+    }
     return 1;
 }
 
@@ -810,20 +859,15 @@ PyDoc_STRVAR(wire_doc,
 static PyObject *wire(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     PyObject *prepared, *batches, *streams;
-    Span spelled[SPELLINGS];
+    Spelled spelled;
     if (!PyArg_ParseTuple(arguments, "O!O!O!", &PyTuple_Type, &prepared, &PyList_Type, &batches, &PyList_Type, &streams))
         return NULL;
-    int sound = PyTuple_GET_SIZE(prepared) == SPELLINGS && PyList_GET_SIZE(batches) == PyList_GET_SIZE(streams);
-    for (Py_ssize_t n = 0; sound && n < SPELLINGS; n++) {
-        PyObject *part = PyTuple_GET_ITEM(prepared, n);
-        if ((sound = PyBytes_Check(part)))
-            spelled[n] = (Span){(const u8 *)PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part)};
-    }
+    int sound = read_spelled(prepared, &spelled) && PyList_GET_SIZE(batches) == PyList_GET_SIZE(streams);
     Py_ssize_t length = 0;
     for (Py_ssize_t n = 0; sound && n < PyList_GET_SIZE(batches); n++) {
         PyObject *batch = PyList_GET_ITEM(batches, n);
-        if ((sound = is_batch(batch)))
-            length += HEADER_BYTES + body_length(spelled, batch);
+        if ((sound = is_batch(&spelled, batch)))
+            length += HEADER_BYTES + body_length(&spelled, batch);
     }
     if (!sound) {
         PyErr_SetString(PyExc_TypeError, "expected spelled statements, lists of cells, and as many streams");
@@ -838,7 +882,7 @@ static PyObject *wire(PyObject *Py_UNUSED(module), PyObject *arguments)
                 PyErr_SetString(PyExc_ValueError, "expected streams from 0 to 32767");
             Py_CLEAR(found);
         } else {
-            to = put_frame(to, spelled, PyList_GET_ITEM(batches, n), (uint32_t)stream);
+            to = put_frame(to, &spelled, PyList_GET_ITEM(batches, n), (uint32_t)stream);
         }
     }
     return found;

@@ -26,7 +26,13 @@ class Accelerator(Protocol):
         """Group the cells of every record that is plainly sound; the positions of all others come back."""
         ...
 
-    def wire(self, prepared: tuple[bytes, ...], batches: list[list[bytes]], streams: list[int], /) -> bytes:
+    def wire(
+        self,
+        prepared: tuple[dict[bytes, tuple[bytes, bytes]], bytes],
+        batches: list[list[bytes]],
+        streams: list[int],
+        /,
+    ) -> bytes:
         """The frames of batches, each under its stream, one behind the other."""
         ...
 

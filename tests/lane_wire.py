@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from eventstore.errors import StoreError
-from eventstore.events.cells import Batch
+from eventstore.events.cells import STATEMENTS, Batch, TableName
 from eventstore.store.lane.frames import HEADER, Opcode, Prepared
 from eventstore.store.lane.lane import Lane, Limits
 from eventstore.store.lane.ticket import Ticket
@@ -71,7 +71,7 @@ class Told:
 
     losses: list[StoreError] = field(default_factory=list)
     unprepared_times: int = 0
-    tablets: list[bytes] = field(default_factory=list)
+    tablets: list[tuple[TableName, bytes]] = field(default_factory=list)
     bugs: list[Exception] = field(default_factory=list)
 
     def lost(self, lane: Lane, error: StoreError) -> None:
@@ -80,8 +80,8 @@ class Told:
     def unprepared(self, lane: Lane) -> None:
         self.unprepared_times += 1
 
-    def learn(self, tablet: bytes) -> None:
-        self.tablets.append(tablet)
+    def learn(self, table: TableName, tablet: bytes) -> None:
+        self.tablets.append((table, tablet))
 
     def crashed(self, bug: Exception) -> None:
         self.bugs.append(bug)
@@ -115,7 +115,7 @@ class LaneOnWire:
         return Lane("c30", "127.0.0.1:9042", limits, self.told)
 
     def prepare(self) -> None:
-        self.lane.ready_with(Prepared.of(STATEMENT, STATEMENT))
+        self.lane.ready_with(Prepared.of(dict.fromkeys(STATEMENTS, STATEMENT)))
 
     def batches(self, number: int, rows: int = 1) -> list[Batch]:
         """Each of a user of its own."""

@@ -1,4 +1,4 @@
-"""`eventstore schema`: each cluster's keyspace and table, as the registry wants them and as they are."""
+"""`eventstore schema`: each cluster's keyspace and tables, as the registry wants them and as they are."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +54,7 @@ def show_plan(cluster: Clusters = None, *, as_tier: AsTier = None, as_json: AsJs
 
 @schema.command("apply")
 def apply_plan(cluster: Clusters = None, *, as_tier: AsTier = None, as_json: AsJson = False) -> None:
-    """Create or alter keyspace and table on all clusters at once, and wait until all their nodes agree.
+    """Create or alter keyspace and tables on all clusters at once, and wait until all their nodes agree.
 
     Safe to run again. Nothing is done on a cluster where something is refused (exit 3): another key or column type,
     another number of replicas, a shorter retention, bucket strategies that contradict those the rows were written
@@ -135,7 +135,7 @@ def _print_plan(plan: Plan) -> None:
     """CQL that can be pasted; what is not CQL is a comment."""
     lines = [f"-- cluster {plan.tier.cluster.name} ({plan.server}), keyspace {plan.tier.cluster.keyspace}"]
     lines += [
-        f"-- {change.action} {change.subject}: wanted {change.wanted}, found {change.found}; {change.why}"
+        f"-- {change.action} {change.place}: wanted {change.wanted}, found {change.found}; {change.why}"
         for change in plan.changes
         if change.why
     ]
@@ -153,7 +153,7 @@ def _print_drift(plan: Plan) -> None:
     if not plan.changes:
         out.print(f"{name}: keyspace {keyspace} on {plan.server} is as the registry wants it", markup=False)
         return
-    rows = ((c.subject, c.wanted, c.found, c.action, c.why) for c in plan.changes)
+    rows = ((c.place, c.wanted, c.found, c.action, c.why) for c in plan.changes)
     columns = ("what", "wanted", "found", "apply would", "why")
     out.print(table(f"Drift of {name}, keyspace {keyspace}, {plan.server}", columns, rows))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from eventstore.events.cells import TableName
 from eventstore.store.ddl import Value
 from eventstore.tenancy import BucketHistory, BucketStrategy, Compaction, Tier
 
@@ -36,23 +37,27 @@ def keyspace_options(tier: Tier, dialect: Dialect) -> dict[str, Value]:
     return options | {"tablets": {"enabled": True}} if dialect is Dialect.SCYLLADB else options
 
 
-def table_options(tier: Tier, dialect: Dialect) -> dict[str, Value]:
+def table_options(table: TableName, tier: Tier, dialect: Dialect) -> dict[str, Value]:
     """The options that are ours; all others are the server's defaults or the operator's choice."""
+    # rows that are written over again and again have to be merged, whatever their time
+    strategy = tier.compaction if table is TableName.EVENTS else Compaction.INCREMENTAL
     options: dict[str, Value] = {
-        "comment": history_comment(tier.buckets),
-        "default_time_to_live": tier.retention_seconds,
         "gc_grace_seconds": GC_GRACE_SECONDS,
-        "compaction": compaction(tier, dialect),
+        "compaction": compaction(strategy, tier.retention_seconds, dialect),
     }
+    if table is not TableName.LATEST:  # which knows no buckets
+        options["comment"] = history_comment(tier.buckets)
+    if table is not TableName.IMPRESSIONS:  # whose rows carry their own end
+        options["default_time_to_live"] = tier.retention_seconds
     if dialect is Dialect.SCYLLADB:
         # with one replica there is nothing to repair, and ScyllaDB refuses the mode
         options["tombstone_gc"] = {"mode": "repair" if tier.cluster.replication > 1 else "timeout"}
     return options
 
 
-def compaction(tier: Tier, dialect: Dialect) -> dict[str, str]:
-    if tier.compaction is Compaction.TIME_WINDOW:
-        size, unit = time_window(tier.retention_seconds)
+def compaction(strategy: Compaction, retention_seconds: int, dialect: Dialect) -> dict[str, str]:
+    if strategy is Compaction.TIME_WINDOW:
+        size, unit = time_window(retention_seconds)
         return {
             "class": "TimeWindowCompactionStrategy",
             "compaction_window_size": str(size),

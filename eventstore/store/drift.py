@@ -10,8 +10,9 @@ The rules, for a table that may hold rows:
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from typing import Final
 
 from eventstore.store.ddl import Table, Value, render
@@ -34,6 +35,7 @@ class Change:
     """One difference: `column event`, `option default_time_to_live`."""
 
     subject: str
+    """What differs; what a table has or lacks is told with `table`."""
     action: Action
     wanted: str
     found: str
@@ -41,6 +43,12 @@ class Change:
     """For what is kept or refused: the reason and the mend."""
     cql: str = ""
     """The part of a statement that makes the change; a whole statement for `create`."""
+    table: str = ""
+    """Whose column, key or option it is; empty: it is of the keyspace, or a whole table."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.subject} of {self.table}" if self.table else self.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +70,27 @@ def keyspace_changes(wanted: Mapping[str, Value], found: Mapping[str, Value], da
         yield Change("keyspace option tablets", Action.KEEP, "enabled", "not enabled", why)
 
 
-def table_changes(wanted: Table, found: Table, rows: Rows) -> Iterator[Change]:
+def table_changes(name: str, wanted: Table, found: Table, rows: Rows) -> Iterator[Change]:
     """Differences of a table that exists."""
-    yield from _key_changes(wanted, found)
-    yield from _column_changes(wanted, found)
-    for name, value in wanted.options.items():
-        yield from _option_changes(name, value, found.options.get(name, ""), rows)
+    options = (
+        _option_changes(option, value, found.options.get(option, ""), rows) for option, value in wanted.options.items()
+    )
+    for change in chain(_key_changes(wanted, found), _column_changes(wanted, found), *options):
+        yield replace(change, table=name)
 
 
 def statements(keyspace: str, changes: Sequence[Change]) -> list[str]:
-    """The DDL that makes the changes, in the order to run it; one ALTER for all options."""
+    """The DDL that makes the changes, in the order to run it; one ALTER for all options of a table."""
     made = [change.cql for change in changes if change.action is Action.CREATE]
-    altered = [change for change in changes if change.action is Action.ALTER]
-    of_keyspace = [change.cql for change in altered if change.subject.startswith("keyspace")]
-    of_table = [change.cql for change in altered if not change.subject.startswith("keyspace")]
-    if of_keyspace:
-        made.append(f"ALTER KEYSPACE {keyspace} WITH {' AND '.join(of_keyspace)}")
-    made += [f"ALTER TABLE {keyspace}.events ADD {change.cql}" for change in changes if change.action is Action.ADD]
-    if of_table:
-        made.append(f"ALTER TABLE {keyspace}.events WITH {' AND '.join(of_table)}")
-    return made
+    made += [
+        f"ALTER TABLE {keyspace}.{change.table} ADD {change.cql}" for change in changes if change.action is Action.ADD
+    ]
+    options: dict[str, list[str]] = {}
+    for change in changes:
+        if change.action is Action.ALTER:
+            altered = f"TABLE {keyspace}.{change.table}" if change.table else f"KEYSPACE {keyspace}"
+            options.setdefault(altered, []).append(change.cql)
+    return made + [f"ALTER {altered} WITH {' AND '.join(each)}" for altered, each in options.items()]
 
 
 def _replication(wanted: Value, found: Value | None, datacenter: str) -> Iterator[Change]:

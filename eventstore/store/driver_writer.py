@@ -2,26 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from eventstore import metrics
 from eventstore.errors import StoreError, TransientStoreError
-from eventstore.events.cells import Batch, Cells, is_late, values
+from eventstore.events.cells import STATEMENTS, Batch, Cells, values
 from eventstore.store.failures import mapped, store_error
 from eventstore.store.session import close
 from eventstore.store.statements import statement_in
 from eventstore.store.writer import Failure
 from eventstore.tenancy import Cluster
-
-
-class Statements(NamedTuple):
-    fresh: PreparedStatement
-    late: PreparedStatement
 
 
 class DriverWriter:
@@ -31,10 +26,13 @@ class DriverWriter:
     come in since it last looked.
     """
 
-    def __init__(self, cluster: Cluster, session: Session, in_flight: int, statements: Statements) -> None:
+    def __init__(
+        self, cluster: Cluster, session: Session, in_flight: int, statements: Mapping[bytes, PreparedStatement]
+    ) -> None:
         self._cluster = cluster.name
         self._session = session
-        self._fresh, self._late = statements
+        self._statements = statements
+        """By the head of the rows that they insert."""
         self._window = asyncio.Semaphore(in_flight)
         self._timeout = session.get_execution_profile(EXEC_PROFILE_DEFAULT).request_timeout
         self._loop = asyncio.get_running_loop()
@@ -132,7 +130,7 @@ class DriverWriter:
         return batched
 
     def _bound(self, row: Cells) -> BoundStatement:
-        bound = BoundStatement(self._late if is_late(row) else self._fresh)
+        bound = BoundStatement(self._statements[row[:2]])
         bound.values = values(row)
         return bound
 
@@ -168,7 +166,5 @@ class DriverWriter:
             self._seconds.observe(now - oldest)
 
 
-def _prepare(session: Session, keyspace: str) -> Statements:
-    return Statements(
-        *(session.prepare(statement_in(keyspace, name)) for name in ("insert_event", "insert_late_event"))
-    )
+def _prepare(session: Session, keyspace: str) -> dict[bytes, PreparedStatement]:
+    return {head: session.prepare(statement_in(keyspace, name)) for head, name in STATEMENTS.items()}

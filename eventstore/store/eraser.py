@@ -18,7 +18,7 @@ CONCURRENT: Final = 64
 
 
 class Doomed(NamedTuple):
-    """A partition, and the last write time in microseconds that is to go; rows written later stay."""
+    """A user's bucket, and the last write time in microseconds that is to go; rows written later stay."""
 
     to_micros: int
     uid: str
@@ -28,6 +28,8 @@ class Doomed(NamedTuple):
 
 def delete_partitions(cluster: Cluster, doomed: Sequence[Doomed], *, request_timeout: float) -> None:
     """Delete on every replica; safe to repeat. The delete carries the moment as its own write time.
+
+    Of each bucket the events and impressions go, and of each user the latest events, which know no buckets.
 
     First a quorum, so that readers see nothing any more even while a node is down. Then every replica: one that
     missed the delete would bring the rows back to the others once these have dropped their tombstones.
@@ -51,12 +53,14 @@ def delete_partitions(cluster: Cluster, doomed: Sequence[Doomed], *, request_tim
 
 
 def _delete(cluster: Cluster, session: Session, doomed: Sequence[Doomed], consistency: int) -> None:
-    with mapped(cluster.name):
-        prepared = session.prepare(statement("delete_partition"))
-        prepared.consistency_level = consistency
-        results = execute_concurrent_with_args(
-            session, prepared, doomed, concurrency=CONCURRENT, raise_on_first_error=False
-        )
-    for succeeded, failure in results:
-        if not succeeded:
-            raise store_error(failure, cluster.name)
+    users = list(dict.fromkeys(each[:-1] for each in doomed))
+    for name, partitions in (("delete_events", doomed), ("delete_impressions", doomed), ("delete_latest", users)):
+        with mapped(cluster.name):
+            prepared = session.prepare(statement(name))
+            prepared.consistency_level = consistency
+            results = execute_concurrent_with_args(
+                session, prepared, partitions, concurrency=CONCURRENT, raise_on_first_error=False
+            )
+        for succeeded, failure in results:
+            if not succeeded:
+                raise store_error(failure, cluster.name)

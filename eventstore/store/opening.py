@@ -35,7 +35,7 @@ async def open_writer(tier: Tier, settings: WriterSettings) -> EventWriter:
         await asyncio.to_thread(close, session)
         raise
     for change in drift:
-        log.warning("schema drift, see `eventstore schema check`", cluster=cluster.name, change=change.subject)
+        log.warning("schema drift, see `eventstore schema check`", cluster=cluster.name, change=change.place)
     # from here on the session is the writer's
     if settings.path is WritePath.DRIVER:
         return await DriverWriter.open(cluster, session, settings.in_flight_batches)

@@ -1,7 +1,7 @@
-"""A tier's keyspace and table on its cluster: plan what is missing, apply it, report drift."""
+"""A tier's keyspace and tables on its cluster: plan what is missing, apply it, report drift."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from string import Template
 from typing import Final
@@ -9,7 +9,8 @@ from typing import Final
 from cassandra.cluster import Session
 
 from eventstore.errors import PermanentStoreError, RefusedError, TransientStoreError
-from eventstore.store.ddl import Table, Value, parse_keyspace_options, parse_table, render_options
+from eventstore.events.cells import TableName
+from eventstore.store.ddl import Value, parse_keyspace_options, parse_table, render_options
 from eventstore.store.dialect import Dialect, Server, keyspace_options, table_options
 from eventstore.store.drift import Action, Change, Rows, keyspace_changes, statements, table_changes
 from eventstore.store.failures import mapped
@@ -18,7 +19,6 @@ from eventstore.store.statements import statement
 from eventstore.tenancy import Tier
 from eventstore.tenancy.succession import NOTICE_MS
 
-TABLE: Final = "events"
 STATEMENT_SECONDS: Final = 60.0
 """Time for one statement of DDL: a cold, loaded node needs seconds."""
 AGREEMENT_SECONDS: Final = 60.0
@@ -47,7 +47,7 @@ class Plan:
     def check(self) -> None:
         """Raises RefusedError if a change may only be made by hand: then none is made."""
         if self.refusals:
-            told = "; ".join(f"{c.subject}: expected {c.wanted}, got {c.found}: {c.why}" for c in self.refusals)
+            told = "; ".join(f"{c.place}: expected {c.wanted}, got {c.found}: {c.why}" for c in self.refusals)
             raise RefusedError(f"cluster {self.tier.cluster.name}, keyspace {self.tier.cluster.keyspace}: {told}")
 
 
@@ -56,7 +56,7 @@ def plan_schema(session: Session, tier: Tier, *, now_ms: int | None = None) -> P
 
     Args:
         session: from `connect(tier.cluster)`.
-        tier: what the table is for.
+        tier: what the tables are for.
         now_ms: milliseconds since the epoch, default: now; new bucket strategies must begin well after it.
 
     Raises:
@@ -69,13 +69,13 @@ def plan_schema(session: Session, tier: Tier, *, now_ms: int | None = None) -> P
 
 
 def apply_schema(session: Session, tier: Tier, *, progress: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Create or alter the tier's keyspace and table, and wait until all nodes agree; gives the DDL that was run.
+    """Create or alter the tier's keyspace and tables, and wait until all nodes agree; gives the DDL that was run.
 
     The session uses the keyspace afterwards. Nothing is run if anything is refused.
 
     Args:
         session: from `connect(tier.cluster)`.
-        tier: what the table is for.
+        tier: what the tables are for.
         progress: told each statement before it is run.
 
     Raises:
@@ -102,13 +102,13 @@ def require_schema(session: Session, tier: Tier) -> list[Change]:
     """Make sure that rows of this tier can be written and found again; gives the differences that do no harm.
 
     Raises:
-        PermanentStoreError: the keyspace, the table or a column is missing.
-        RefusedError: the table was made for other rules than the tier's.
+        PermanentStoreError: the keyspace, a table or a column is missing.
+        RefusedError: a table was made for other rules than the tier's.
         StoreError: the cluster does not answer.
     """
     plan = plan_schema(session, tier)
     plan.check()
-    missing = [change.subject for change in plan.changes if change.action in (Action.CREATE, Action.ADD)]
+    missing = [change.place for change in plan.changes if change.action in (Action.CREATE, Action.ADD)]
     if missing:
         raise PermanentStoreError(
             f"cluster {tier.cluster.name}: expected {', '.join(missing)} in keyspace {tier.cluster.keyspace}, found none; "
@@ -126,32 +126,35 @@ def _server(session: Session) -> Server:
 
 def _changes(session: Session, tier: Tier, dialect: Dialect, now_ms: int) -> list[Change]:
     keyspace = tier.cluster.keyspace
-    wanted_options = keyspace_options(tier, dialect)
-    create = _created("create_events", keyspace, render_options(table_options(tier, dialect)))
+    wanted = keyspace_options(tier, dialect)
+    creates = {table: _created(table, keyspace, table_options(table, tier, dialect)) for table in TableName}
     exists = session.execute("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s", (keyspace,))
     if exists.one() is None:
-        create_keyspace = _created("create_keyspace", keyspace, render_options(wanted_options))
-        return [_creation("keyspace", keyspace, create_keyspace), _creation("table", TABLE, create)]
-    changes = [*keyspace_changes(wanted_options, _keyspace(session, keyspace), tier.cluster.datacenter)]
-    found = session.execute(
-        "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s", (keyspace, TABLE)
-    )
-    if found.one() is None:
-        return [*changes, _creation("table", TABLE, create)]
-    return [*changes, *_table_changes(session, tier, parse_table(create), now_ms + NOTICE_MS)]
-
-
-def _table_changes(session: Session, tier: Tier, wanted: Table, free_from_ms: int) -> list[Change]:
-    found = parse_table(_describe(session, tier.cluster.keyspace))
-    changes = [*table_changes(wanted, found, Rows(any=True, free_from_ms=free_from_ms))]
-    # whether there are rows is dear to ask and seldom matters
-    if any(change.action is Action.REFUSE for change in changes) and not _has_rows(session, tier.cluster.keyspace):
-        return [*table_changes(wanted, found, Rows(any=False, free_from_ms=free_from_ms))]
+        changes = [_creation("keyspace", keyspace, _created("keyspace", keyspace, wanted))]
+    else:
+        changes = [*keyspace_changes(wanted, _keyspace(session, keyspace), tier.cluster.datacenter)]
+    found = session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", (keyspace,))
+    there = {row[0] for row in found}
+    for table, create in creates.items():
+        if table in there:
+            changes += _table_changes(session, tier, table, create, now_ms + NOTICE_MS)
+        else:
+            changes.append(_creation("table", table, create))
     return changes
 
 
-def _created(name: str, keyspace: str, options: str) -> str:
-    return Template(statement(name)).substitute(keyspace=keyspace, options=options)
+def _table_changes(session: Session, tier: Tier, table: TableName, create: str, free_from_ms: int) -> list[Change]:
+    keyspace = tier.cluster.keyspace
+    wanted, found = parse_table(create), parse_table(_describe(session, keyspace, table))
+    changes = [*table_changes(table, wanted, found, Rows(any=True, free_from_ms=free_from_ms))]
+    # whether there are rows is dear to ask and seldom matters
+    if any(change.action is Action.REFUSE for change in changes) and not _has_rows(session, keyspace, table):
+        return [*table_changes(table, wanted, found, Rows(any=False, free_from_ms=free_from_ms))]
+    return changes
+
+
+def _created(what: str, keyspace: str, options: Mapping[str, Value]) -> str:
+    return Template(statement(f"create_{what}")).substitute(keyspace=keyspace, options=render_options(options))
 
 
 def _creation(what: str, name: str, cql: str) -> Change:
@@ -162,10 +165,10 @@ def _keyspace(session: Session, keyspace: str) -> dict[str, Value]:
     return parse_keyspace_options(session.execute(f"DESCRIBE ONLY KEYSPACE {keyspace}").one()[3])
 
 
-def _describe(session: Session, keyspace: str) -> str:
-    described = session.execute(f"DESCRIBE TABLE {keyspace}.{TABLE}")
+def _describe(session: Session, keyspace: str, table: str) -> str:
+    described = session.execute(f"DESCRIBE TABLE {keyspace}.{table}")
     return str(next(row[3] for row in described if row[1] == "table"))
 
 
-def _has_rows(session: Session, keyspace: str) -> bool:
-    return session.execute(f"SELECT uid FROM {keyspace}.{TABLE} LIMIT 1").one() is not None  # noqa: S608 — checked name
+def _has_rows(session: Session, keyspace: str, table: str) -> bool:
+    return session.execute(f"SELECT uid FROM {keyspace}.{table} LIMIT 1").one() is not None  # noqa: S608 — checked name

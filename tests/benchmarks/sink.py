@@ -13,6 +13,7 @@ from typing import Any
 
 import uvloop
 
+from eventstore.events.cells import TableName
 from eventstore.local.probe import speaks_cql
 from eventstore.store.ddl import render_options
 from eventstore.store.dialect import Dialect, keyspace_options, table_options
@@ -46,24 +47,25 @@ class SinkNode(FakeNode):
 
     def query(self, cql: str) -> tuple[int, bytes]:
         if cql.startswith("DESCRIBE"):
-            kind = "keyspace" if "KEYSPACE" in cql else "table"
-            return _rows({"keyspace_name": KEYSPACE, "type": kind, "name": "any", "create_statement": self._ddl(kind)})
+            kind, what = ("keyspace", "keyspace") if "KEYSPACE" in cql else ("table", cql.rpartition(".")[2])
+            return _rows({"keyspace_name": KEYSPACE, "type": kind, "name": "any", "create_statement": self._ddl(what)})
         if "system_schema.tables" in cql:
-            return _rows({"table_name": "events"}) if f"'{KEYSPACE}'" in cql else _rows({"table_name": "tables"})
+            tables = TableName if f"'{KEYSPACE}'" in cql else ("tables",)
+            return _rows(*({"table_name": str(table)} for table in tables))
         return super().query(cql)
 
-    def _ddl(self, kind: str) -> str:
+    def _ddl(self, what: str) -> str:
         schema = tier(on=_cluster(self.ring.port))
-        options = {
-            "keyspace": lambda: keyspace_options(schema, Dialect.CASSANDRA),
-            "table": lambda: table_options(schema, Dialect.CASSANDRA),
-        }[kind]()
-        name = {"keyspace": "create_keyspace", "table": "create_events"}[kind]
-        return Template(statement(name)).substitute(keyspace=KEYSPACE, options=render_options(options))
+        options = (
+            keyspace_options(schema, Dialect.CASSANDRA)
+            if what == "keyspace"
+            else table_options(TableName(what), schema, Dialect.CASSANDRA)
+        )
+        return Template(statement(f"create_{what}")).substitute(keyspace=KEYSPACE, options=render_options(options))
 
 
-def _rows(row: dict[str, Any]) -> tuple[int, bytes]:
-    return Opcode.RESULT, rows_result("SELECT * FROM any", dict.fromkeys(row, TEXT), [row])
+def _rows(*rows: dict[str, Any]) -> tuple[int, bytes]:
+    return Opcode.RESULT, rows_result("SELECT * FROM any", dict.fromkeys(rows[0], TEXT), rows)
 
 
 def _cluster(port: int) -> Cluster:

@@ -16,7 +16,7 @@ from eventstore.errors import ConfigurationError, PermanentStoreError, RefusedEr
 from eventstore.registry import load_registry
 from eventstore.store.dialect import Dialect
 from eventstore.store.drift import Action
-from eventstore.store.schema import apply_schema, plan_schema
+from eventstore.store.schema import apply_schema, plan_schema, require_schema
 from eventstore.store.session import close, connect
 from eventstore.tenancy import Credentials, Tier, TlsFiles
 from eventstore.tenancy.buckets import history
@@ -56,7 +56,7 @@ def test_applying_twice_does_nothing_the_second_time(session: Session, tier: Tie
     assert plan_schema(session, tier).server.dialect in set(Dialect)
     told: list[str] = []
     first = apply_schema(session, tier, progress=told.append)
-    assert [statement.split()[:2] for statement in first] == [["CREATE", "KEYSPACE"], ["--", "One"]]
+    assert [statement.split()[:2] for statement in first] == [["CREATE", "KEYSPACE"], *3 * [["--", "One"]]]
     assert told == first
     assert apply_schema(session, tier) == []
     assert plan_schema(session, tier).changes == ()
@@ -75,6 +75,16 @@ def test_what_somebody_changed_is_found_and_mended(session: Session, tier: Tier)
     }
     assert len(apply_schema(session, tier)) == 2
     assert plan_schema(session, tier).changes == ()
+
+
+def test_tables_that_an_older_version_did_not_have_are_missed_and_made(session: Session, tier: Tier) -> None:
+    apply_schema(session, tier)
+    for name in ("latest", "impressions"):
+        session.execute(f"DROP TABLE {tier.cluster.keyspace}.{name}")
+    with pytest.raises(PermanentStoreError, match="expected table latest, table impressions .*`eventstore schema apply"):
+        require_schema(session, tier)
+    assert len(apply_schema(session, tier)) == 2
+    assert require_schema(session, tier) == []
 
 
 def test_an_unknown_column_is_reported_but_is_no_drift(session: Session, tier: Tier) -> None:
@@ -98,7 +108,7 @@ def test_a_table_with_another_partition_key_is_refused_and_left_alone(session: S
     session.execute(f"DROP TABLE {table(tier)}")
     session.execute(f"CREATE TABLE {table(tier)} (uid text, ts timestamp, eid uuid, PRIMARY KEY (uid, ts, eid))")
     before = session.execute(f"DESCRIBE TABLE {table(tier)}").one()
-    with pytest.raises(RefusedError, match=r"partition key: expected \(uid, tenant, bid\), got \(uid\)"):
+    with pytest.raises(RefusedError, match=r"partition key of events: expected \(uid, tenant, bid\), got \(uid\)"):
         apply_schema(session, tier)
     assert session.execute(f"DESCRIBE TABLE {table(tier)}").one() == before
 
@@ -106,14 +116,17 @@ def test_a_table_with_another_partition_key_is_refused_and_left_alone(session: S
 def test_rows_hold_the_strategies_that_they_were_written_under(session: Session, tier: Tier) -> None:
     other = replace(tier, buckets=history([(0, 86_400_000)]))
     apply_schema(session, tier)
-    assert [change.action for change in plan_schema(session, other).changes] == [Action.ALTER]
+    assert {(change.place, change.action) for change in plan_schema(session, other).changes} == {
+        ("option comment of events", Action.ALTER),
+        ("option comment of impressions", Action.ALTER),
+    }
     write_a_row(session, tier)
     with pytest.raises(RefusedError, match="strategies under which rows were written were changed or removed"):
         apply_schema(session, other)
     begins = 2_000_000_000_000
     refined = replace(tier, buckets=history([(0, 5 * 86_400_000), (begins, 86_400_000)]))
     assert plan_schema(session, refined, now_ms=begins).refusals
-    assert len(apply_schema(session, refined)) == 1
+    assert len(apply_schema(session, refined)) == 2
     with pytest.raises(RefusedError, match="append to the list instead"):
         apply_schema(session, tier)
 
@@ -121,7 +134,7 @@ def test_rows_hold_the_strategies_that_they_were_written_under(session: Session,
 def test_a_shorter_retention_is_refused_once_there_are_rows(session: Session, tier: Tier) -> None:
     apply_schema(session, tier)
     write_a_row(session, tier)
-    with pytest.raises(RefusedError, match="option default_time_to_live: expected 864000, got 1296000"):
+    with pytest.raises(RefusedError, match="option default_time_to_live of events: expected 864000, got 1296000"):
         apply_schema(session, replace(tier, retention_seconds=10 * 86_400))
 
 
@@ -177,10 +190,10 @@ def commands(tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli
 def test_the_commands_plan_apply_and_check(commands: CliRunner, session: Session, tier: Tier) -> None:
     schema.register(app)
     planned = commands.invoke(app, ["schema", "plan"])
-    assert (planned.exit_code, planned.stdout.count(";\n")) == (0, 2)
+    assert (planned.exit_code, planned.stdout.count(";\n")) == (0, 4)
     assert commands.invoke(app, ["schema", "check"]).exit_code == 1
     applied = commands.invoke(app, ["schema", "apply", "--cluster", "c15"])
-    assert (applied.exit_code, applied.stdout) == (0, "c15: create keyspace, create table; all nodes agree\n")
+    assert (applied.exit_code, applied.stdout) == (0, f"c15: create keyspace{3 * ', create table'}; all nodes agree\n")
     checked = commands.invoke(app, ["schema", "check", "--json"])
     assert checked.exit_code == 0
     (report,) = orjson.loads(checked.stdout)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from eventstore.accelerator import ACCELERATOR, Accelerator, found
 from eventstore.events import Rejected, compile_schema
-from eventstore.events.cells import encode
+from eventstore.events.cells import FRESH, STATEMENTS, Cells, encode
 from eventstore.events.row import Row
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.express import Express, Sorted
+from eventstore.ingest.latest import latest_row
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Prepared
 from eventstore.stream.chunk import Chunk, Member
@@ -273,8 +274,10 @@ def test_arguments_of_a_wrong_kind_are_refused() -> None:
                       [[b"k"], [b"v"], {b"k": object()}, {}, None, (1, 2, 3), (1, 2)]):  # fmt: skip
         with pytest.raises((TypeError, ValueError, AttributeError)):
             native.take_plain(*arguments)
-    prepared = Prepared.of(b"f", b"l")
+    prepared = Prepared.of({FRESH: b"f"})
     for wrong in ((prepared, [[b"\0\x09"]], []), (prepared, [[]], [1]), (prepared, [["no"]], [1]), ((b"",), [], []),
+                  (prepared, [[b"\0\x0a"]], [1]), (({}, "no"), [], []), (({b"\0": (b"", b"")}, b""), [], []),
+                  (({FRESH: b"f"}, b""), [], []), ((dict.fromkeys((bytes([0, n]) for n in range(17)), (b"", b"")), b""), [], []),
                   (prepared, [[b"\0\x09"]], [-1]), (prepared, [[b"\0\x09"]], ["1"]), (prepared, [b"no"], [1])):  # fmt: skip
         with pytest.raises((TypeError, ValueError)):
             native.wire(*wrong)
@@ -289,10 +292,14 @@ rows = st.builds(
 )  # fmt: skip
 
 
+def _latest(row: Row) -> Cells:
+    return latest_row(encode(row))
+
+
 @given(st.lists(st.lists(rows, min_size=1, max_size=4), max_size=5), st.randoms())
 def test_frames_are_the_same(batches: list[list[Row]], chance: random.Random) -> None:
-    prepared = Prepared.of(b"fresh statement", b"late one")
-    encoded = [[encode(row) for row in batch] for batch in batches]
+    prepared = Prepared.of({head: name.encode() for head, name in STATEMENTS.items()})
+    encoded = [[chance.choice([encode, _latest])(row) for row in batch] for batch in batches]
     streams = [chance.randrange(2**15) for _ in batches]
     assert accelerator().wire(prepared, encoded, streams) == frames.wire(prepared, encoded, streams)
 

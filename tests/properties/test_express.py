@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventstore.accelerator import Accelerator
 from eventstore.events import compile_schema
-from eventstore.events.cells import encode, is_late, values
+from eventstore.events.cells import FRESH, LATE, encode, values
 from eventstore.events.erasure import Erasures
 from eventstore.events.row import Row
 from eventstore.ingest.express import Express
@@ -69,6 +69,19 @@ bodies = st.sampled_from(
 
 
 @st.composite
+def impressions(draw: st.DrawFn) -> tuple[bytes | None, bytes | None]:
+    """The same for the posts that a user has seen."""
+    times = {} if draw(st.booleans()) else {"at": draw(stamps)}
+    posts = [
+        post if draw(st.booleans()) else {"id": post, "at": draw(stamps)}
+        for post in draw(st.lists(st.sampled_from(["p1", "p2", "größe", "", "p\0", "p" * 257]), max_size=4))
+    ]
+    tenant = draw(st.sampled_from(["shop", "shop", "forum", "strict", "closed", "nobody"]))
+    value = json.dumps({"tenant": tenant, "uid": "u1", "posts": posts} | times).encode()
+    return draw(st.sampled_from([f"{tenant}:u1".encode()] * 7 + [b"shop:u2"])), value
+
+
+@st.composite
 def events(draw: st.DrawFn) -> tuple[bytes | None, bytes | None]:
     """(key, value): mostly sound, with one thing or another wrong."""
     fields: dict[str, Any] = {
@@ -99,7 +112,7 @@ def events(draw: st.DrawFn) -> tuple[bytes | None, bytes | None]:
 
 @st.composite
 def messages(draw: st.DrawFn) -> list[Message]:
-    found = draw(st.lists(events(), max_size=12))
+    found = draw(st.lists(st.one_of(events(), events(), events(), impressions()), max_size=12))
     return [
         Message(topic="events", partition=1, offset=offset, key=key, value=value, headers=None, timestamp=(1, NOW_MS))
         for offset, (key, value) in enumerate(found)
@@ -203,4 +216,4 @@ def test_cells_say_what_the_row_says(row: Row) -> None:
     assert found[:2] == [row.uid.encode(), row.tenant.encode()]
     assert found[4:8] == [row.eid, row.event.encode(), row.properties, row.context]
     assert int.from_bytes(found[8], "big") == row.write_micros
-    assert is_late(cells) == (row.ttl_seconds is not None) == (len(found) == 10)
+    assert (cells[:2], len(found)) == ((FRESH, 9) if row.ttl_seconds is None else (LATE, 10))

@@ -1,25 +1,45 @@
-"""For any row the lane's bytes are the driver's bytes: fresh and late, single and batch."""
+"""For any row the lane's bytes are the driver's bytes: of every table, single and in batches."""
 
 from io import BytesIO
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
 from cassandra import ConsistencyLevel
-from cassandra.cqltypes import DateType, Int32Type, LongType, UTF8Type, UUIDType
+from cassandra.cqltypes import DateType, Int32Type, LongType, TupleType, UTF8Type, UUIDType
 from cassandra.protocol import BatchMessage, ExecuteMessage
 from cassandra.query import BatchType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.events.cells import encode, nothing_beside, routing_key, values
+from eventstore.events.cells import (
+    FIRST_SEEN,
+    FRESH,
+    FRESH_LATEST,
+    INT,
+    LAST_SEEN,
+    LATE,
+    LATE_LATEST,
+    STATEMENTS,
+    Cells,
+    TableName,
+    encode,
+    key_end,
+    nothing_beside,
+    routing_key,
+    table_of,
+    values,
+)
 from eventstore.events.row import Row
+from eventstore.ingest.latest import latest_row
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Answer, Prepared
 
 pytestmark = pytest.mark.properties
 
-FRESH, LATE = b"fresh statement", b"late statement"
-PREPARED = Prepared.of(FRESH, LATE)
+IDS = {head: b"id of " + name.encode() for head, name in STATEMENTS.items()}
+PREPARED = Prepared.of(IDS)
+ITEM = TupleType.apply_parameters([DateType, UUIDType, UTF8Type, UTF8Type, UTF8Type])
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 rows = st.builds(
@@ -30,20 +50,56 @@ rows = st.builds(
 )  # fmt: skip
 
 
-def bound(row: Row) -> list[bytes]:
-    """The cells as the driver's types serialise them for the statement."""
-    typed = [
-        (UTF8Type, row.uid), (UTF8Type, row.tenant), (Int32Type, row.bid), (DateType, row.ts_ms), (UUIDType, UUID(bytes=row.eid)),
-        (UTF8Type, row.event), (UTF8Type, row.properties.decode()), (UTF8Type, row.context.decode()),
-        (LongType, row.write_micros),
-    ]  # fmt: skip
-    if row.ttl_seconds is not None:
-        typed.append((Int32Type, row.ttl_seconds))
-    return [kind.serialize(value, 4) for kind, value in typed]
+def serialised(*typed: tuple[type, object]) -> list[bytes]:
+    return [kind.serialize(value, 4) for kind, value in typed]  # type: ignore[attr-defined]
 
 
-def statement(row: Row) -> bytes:
-    return FRESH if row.ttl_seconds is None else LATE
+class Case(NamedTuple):
+    """A row's cells, and what the driver would bind for its statement."""
+
+    cells: Cells
+    head: bytes
+    bound: list[bytes]
+
+    @property
+    def statement(self) -> bytes:
+        return IDS[self.head]
+
+
+def ending(row: Row) -> list[bytes]:
+    """The write timestamp, and what is left of a late row's life."""
+    life = [] if row.ttl_seconds is None else serialised((Int32Type, row.ttl_seconds))
+    return serialised((LongType, row.write_micros)) + life
+
+
+def event(row: Row) -> Case:
+    key = serialised(
+        (UTF8Type, row.uid),
+        (UTF8Type, row.tenant),
+        (Int32Type, row.bid),
+        (DateType, row.ts_ms),
+        (UUIDType, UUID(bytes=row.eid)),
+    )
+    texts = serialised((UTF8Type, row.event), (UTF8Type, row.properties.decode()), (UTF8Type, row.context.decode()))
+    return Case(encode(row), FRESH if row.ttl_seconds is None else LATE, [*key, *texts, *ending(row)])
+
+
+def latest(row: Row) -> Case:
+    item = (row.ts_ms, UUID(bytes=row.eid), row.event, row.properties.decode(), row.context.decode())
+    cells = serialised((UTF8Type, row.uid), (UTF8Type, row.tenant), (UTF8Type, row.event), (ITEM, item))
+    return Case(
+        latest_row(encode(row)), FRESH_LATEST if row.ttl_seconds is None else LATE_LATEST, [*cells, *ending(row)]
+    )
+
+
+def seen(row: Row, head: bytes) -> Case:
+    """When a post, by the name of the event, was seen."""
+    key = serialised((UTF8Type, row.uid), (UTF8Type, row.tenant), (Int32Type, row.bid), (UTF8Type, row.event))
+    cells = [*key, *serialised((DateType, row.ts_ms), (LongType, row.write_micros), (Int32Type, row.ttl_seconds or 1))]
+    return Case(head + b"".join(INT(len(cell)) + cell for cell in cells), head, cells)
+
+
+cases = st.one_of(rows.map(event), rows.map(latest), st.builds(seen, rows, st.sampled_from([LAST_SEEN, FIRST_SEEN])))
 
 
 def sent(message: ExecuteMessage | BatchMessage) -> bytes:
@@ -52,31 +108,39 @@ def sent(message: ExecuteMessage | BatchMessage) -> bytes:
     return body.getvalue()
 
 
-@given(rows)
-def test_one_row_is_the_drivers_execute(row: Row) -> None:
-    driver = ExecuteMessage(statement(row), bound(row), ConsistencyLevel.LOCAL_QUORUM)
-    opcode, parts = frames.write(PREPARED, [encode(row)])
+@given(cases)
+def test_one_row_is_the_drivers_execute(case: Case) -> None:
+    driver = ExecuteMessage(case.statement, case.bound, ConsistencyLevel.LOCAL_QUORUM)
+    opcode, parts = frames.write(PREPARED, [case.cells])
     assert (opcode, b"".join(parts)) == (ExecuteMessage.opcode, sent(driver))
 
 
-@given(st.lists(rows, min_size=2, max_size=8))
-def test_more_rows_are_the_drivers_unlogged_batch(batch: list[Row]) -> None:
-    queries = [(True, statement(row), bound(row)) for row in batch]
+@given(st.lists(cases, min_size=2, max_size=8))
+def test_more_rows_are_the_drivers_unlogged_batch(batch: list[Case]) -> None:
+    queries = [(True, case.statement, case.bound) for case in batch]
     driver = BatchMessage(BatchType.UNLOGGED, queries, ConsistencyLevel.LOCAL_QUORUM)
-    opcode, parts = frames.write(PREPARED, [encode(row) for row in batch])
+    opcode, parts = frames.write(PREPARED, [case.cells for case in batch])
     assert (opcode, b"".join(parts)) == (BatchMessage.opcode, sent(driver))
 
 
-@given(rows)
-def test_cells_are_taken_apart_as_the_driver_binds_them(row: Row) -> None:
-    assert values(encode(row)) == bound(row)
+@given(cases)
+def test_cells_are_taken_apart_as_the_driver_binds_them(case: Case) -> None:
+    assert values(case.cells) == case.bound
+    assert (case.cells[:2], case.cells[1]) == (case.head, len(case.bound))
 
 
-@given(rows)
-def test_the_routing_key_is_the_drivers(row: Row) -> None:
-    uid, tenant, bid = bound(row)[:3]
-    composed = b"".join(len(part).to_bytes(2, "big") + part + b"\0" for part in (uid, tenant, bid))
-    assert routing_key(encode(row)) == composed
+@given(cases)
+def test_the_routing_key_is_the_drivers(case: Case) -> None:
+    key = partition_key(case.cells)
+    assert key == case.bound[: len(key)]
+    composed = b"".join(len(part).to_bytes(2, "big") + part + b"\0" for part in key)
+    assert routing_key(case.cells) == composed
+
+
+def partition_key(cells: Cells) -> list[bytes]:
+    key = values(cells[: key_end(cells)])
+    assert len(key) == (2 if table_of(cells) is TableName.LATEST else 3)
+    return key
 
 
 answers = st.lists(
@@ -85,15 +149,23 @@ answers = st.lists(
 )  # fmt: skip
 
 
-@given(rows)
-def test_what_is_written_beside_a_row_is_of_its_partition_and_carries_nothing_of_it_beyond_a_second(row: Row) -> None:
-    beside = nothing_beside(encode(row))
-    assert routing_key(beside) == routing_key(encode(row))
-    *_, ts, eid, event, properties, context, write_time, ttl = values(beside)
-    assert int.from_bytes(ts, "big", signed=True) < 0
-    assert (eid, event, properties, context) == (bytes(16), b"", b"{}", b"{}")
-    assert write_time == bound(row)[8]
+@given(cases)
+def test_what_is_written_beside_a_row_is_of_its_partition_and_carries_nothing_of_it_beyond_a_second(case: Case) -> None:
+    beside = nothing_beside(case.cells)
+    assert table_of(beside) is table_of(case.cells)
+    assert routing_key(beside) == routing_key(case.cells)
+    written = (
+        case.bound[5:6]
+        if table_of(beside) is TableName.IMPRESSIONS
+        else case.bound[-1 if case.head in {FRESH, FRESH_LATEST} else -2 :][:1]
+    )
+    *_, write_time, ttl = found = values(beside)
+    assert (beside[1], [write_time]) == (len(found), written)
     assert int.from_bytes(ttl, "big") == 1
+    nothing = [(-1).to_bytes(8, "big", signed=True), bytes(16), b"", b"{}", b"{}"]
+    item = b"".join(INT(len(cell)) + cell for cell in nothing)
+    without = {TableName.EVENTS: nothing, TableName.LATEST: [b"", item], TableName.IMPRESSIONS: [b"", nothing[0]]}
+    assert found[len(partition_key(beside)) : -2] == without[table_of(beside)]
 
 
 @given(answers, st.lists(st.integers(1, 30), max_size=40))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from eventstore.errors import PermanentStoreError, TransientStoreError
+from eventstore.events.cells import TableName
 from eventstore.store.lane.lane import MOST_ABANDONED, STREAMS
 from eventstore.store.lane.window import Window
 from tests.builders import uid_of
@@ -257,4 +258,4 @@ def test_warnings_and_traces_are_read_past_and_tablets_heard(on_wire: LaneOnWire
     payload = short(1) + text("tablets-routing-v1") + integer(6) + b"tablet"
     on_wire.hear(answer(warned.stream, body=trace + warnings + integer(1), flags=0x02 | 0x08))
     on_wire.hear(answer(misrouted.stream, body=payload + integer(1), flags=0x04))
-    assert (ticket.done.done(), ticket.failures, on_wire.told.tablets) == (True, [], [b"tablet"])
+    assert (ticket.done.done(), ticket.failures, on_wire.told.tablets) == (True, [], [(TableName.EVENTS, b"tablet")])

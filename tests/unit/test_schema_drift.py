@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from eventstore.events.cells import TableName
 from eventstore.store.ddl import Table, parse_keyspace_options, parse_table, render, render_options
 from eventstore.store.dialect import (
     Dialect,
-    compaction,
     history_comment,
     keyspace_options,
     recorded_history,
@@ -83,13 +83,13 @@ both = pytest.mark.parametrize("dialect", list(Dialect))
 
 def wanted(dialect: Dialect, of: Tier = T15) -> Table:
     columns = f"CREATE TABLE IF NOT EXISTS eventstore.events (\n{COLUMNS}\n AND "
-    return parse_table(columns + render_options(table_options(of, dialect)))
+    return parse_table(columns + render_options(table_options(TableName.EVENTS, of, dialect)))
 
 
 def drift(dialect: Dialect, old: str = "", new: str = "", *, of: Tier = T15, rows: Rows = ROWS) -> list[Change]:
     described = DESCRIBED[dialect]
     assert old in described
-    return [*table_changes(wanted(dialect, of), parse_table(described.replace(old, new, 1)), rows)]
+    return [*table_changes(TableName.EVENTS, wanted(dialect, of), parse_table(described.replace(old, new, 1)), rows)]
 
 
 @both
@@ -103,7 +103,7 @@ def test_options_are_altered_in_one_statement(dialect: Dialect) -> None:
     assert [(c.subject, c.action, c.wanted, c.found) for c in changes] == [
         ("option gc_grace_seconds", Action.ALTER, "86400", "864000")
     ]
-    more = [*changes, Change("option comment", Action.ALTER, "", "", cql="comment = 'x'")]
+    more = [*changes, Change("option comment", Action.ALTER, "", "", cql="comment = 'x'", table="events")]
     assert statements("ks", more) == ["ALTER TABLE ks.events WITH gc_grace_seconds = 86400 AND comment = 'x'"]
 
 
@@ -144,7 +144,7 @@ def test_another_key_or_type_is_refused(dialect: Dialect, old: str, new: str, su
 
 def test_a_single_column_key_is_another_key() -> None:
     found = parse_table("CREATE TABLE ks.events (uid text PRIMARY KEY, event text)")
-    subjects = {change.subject for change in table_changes(wanted(Dialect.CASSANDRA), found, ROWS)}
+    subjects = {change.subject for change in table_changes(TableName.EVENTS, wanted(Dialect.CASSANDRA), found, ROWS)}
     assert {"partition key", "clustering columns", "column context"} <= subjects
 
 
@@ -211,7 +211,7 @@ def test_tombstones_wait_for_repair_only_where_there_is_something_to_repair() ->
     (change,) = drift(Dialect.SCYLLADB, old, new)
     assert (change.subject, change.wanted, change.found) == ("option tombstone_gc", "mode: repair", "mode: timeout")
     assert drift(Dialect.SCYLLADB, old, new, of=replace(T15, cluster=cluster("c15", replication=1))) == []
-    assert "tombstone_gc" not in table_options(T15, Dialect.CASSANDRA)
+    assert "tombstone_gc" not in table_options(TableName.EVENTS, T15, Dialect.CASSANDRA)
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,9 @@ def test_a_retention_of_an_hour_has_windows_of_minutes() -> None:
 
 def test_late_data_are_compacted_by_what_the_server_has_for_it() -> None:
     late = replace(T15, compaction=Compaction.INCREMENTAL)
-    assert compaction(late, Dialect.SCYLLADB) == {"class": "IncrementalCompactionStrategy"}
-    assert compaction(late, Dialect.CASSANDRA)["class"] == "UnifiedCompactionStrategy"
+    for table, of in ((TableName.EVENTS, late), (TableName.LATEST, T15), (TableName.IMPRESSIONS, T15)):
+        assert table_options(table, of, Dialect.SCYLLADB)["compaction"] == {"class": "IncrementalCompactionStrategy"}
+        assert "UnifiedCompactionStrategy" in str(table_options(table, of, Dialect.CASSANDRA)["compaction"])
 
 
 def keyspace_drift(dialect: Dialect, described: str) -> list[Change]:

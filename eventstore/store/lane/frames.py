@@ -15,7 +15,7 @@ from cassandra.connection import ProtocolError
 from cassandra.protocol import ErrorMessage
 from cassandra.protocol_features import ProtocolFeatures
 
-from eventstore.events.cells import INT, SHORT, Batch, is_late
+from eventstore.events.cells import INT, SHORT, Batch, Cells
 
 VERSION: Final = 4
 ANSWERS: Final = 0x80 | VERSION
@@ -59,31 +59,37 @@ _UNLOGGED: Final = b"\x01"
 
 
 class Prepared(NamedTuple):
-    """A node's ids of the two INSERT statements, spelled as they stand before a row's cells."""
+    """A node's ids of the INSERT statements, spelled as they stand before a row's cells."""
 
-    execute_fresh: bytes
-    execute_late: bytes
-    batch_fresh: bytes
-    batch_late: bytes
+    spelled: dict[bytes, tuple[bytes, bytes]]
+    """By the head of the rows: for an EXECUTE, and for a BATCH."""
     batch_tail: bytes = _BATCH_TAIL
     """What stands behind the last row."""
 
     @classmethod
-    def of(cls, fresh: bytes, late: bytes) -> "Prepared":
-        fresh, late = SHORT(len(fresh)) + fresh, SHORT(len(late)) + late
-        return cls(fresh + _EXECUTE_TAIL, late + _EXECUTE_TAIL, b"\x01" + fresh, b"\x01" + late)
+    def of(cls, ids: Mapping[bytes, bytes]) -> "Prepared":
+        """From the statements' ids by the head of the rows that they insert."""
+        return cls({
+            head: (SHORT(len(each)) + each + _EXECUTE_TAIL, b"\x01" + SHORT(len(each)) + each)
+            for head, each in ids.items()
+        })  # fmt: skip
 
 
 def write(prepared: Prepared, batch: Batch) -> tuple[int, list[bytes]]:
     """(opcode, parts of the body) that store a batch: one row is an EXECUTE, more are an unlogged BATCH."""
     if len(batch) == 1:
         (cells,) = batch
-        return Opcode.EXECUTE, [prepared.execute_late if is_late(cells) else prepared.execute_fresh, cells]
+        return Opcode.EXECUTE, [prepared.spelled[cells[:2]][0], _counted(cells)]
     parts = [_UNLOGGED, SHORT(len(batch))]
     for cells in batch:
-        parts += (prepared.batch_late if is_late(cells) else prepared.batch_fresh, cells)
+        parts += (prepared.spelled[cells[:2]][1], _counted(cells))
     parts.append(prepared.batch_tail)
     return Opcode.BATCH, parts
+
+
+def _counted(cells: Cells) -> bytes:
+    """Cells behind their count: the head without the statement's number."""
+    return b"\0" + cells[1:] if cells[0] else cells
 
 
 def wire(prepared: Prepared, batches: list[Batch], streams: list[int]) -> bytes:

@@ -7,6 +7,7 @@ import cassandra
 from cassandra.protocol import BadCredentials
 from cassandra.protocol_features import RATE_LIMIT_ERROR_EXTENSION, TABLETS_ROUTING_V1, ProtocolFeatures
 
+from eventstore.events.cells import STATEMENTS
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Opcode, Prepared
 from eventstore.store.lane.lane import Lane
@@ -45,14 +46,14 @@ async def start(lane: Lane, cluster: Cluster, features: ProtocolFeatures) -> Non
 
 
 async def prepare(lane: Lane, keyspace: str) -> None:
-    """Prepare both INSERT statements; the lane is ready then."""
-    fresh, late = [
-        frames.prepared_id(
+    """Prepare the INSERT statements; the lane is ready then."""
+    ids = {
+        head: frames.prepared_id(
             frames.content(await lane.ask(Opcode.PREPARE, frames.prepare(statement_in(keyspace, name)))).body
         )
-        for name in ("insert_event", "insert_late_event")
-    ]
-    lane.ready_with(Prepared.of(fresh, late))
+        for head, name in STATEMENTS.items()
+    }
+    lane.ready_with(Prepared.of(ids))
 
 
 def _options(features: ProtocolFeatures) -> Mapping[str, str]:

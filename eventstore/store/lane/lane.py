@@ -11,7 +11,7 @@ from cassandra.protocol_features import ProtocolFeatures
 from eventstore import metrics
 from eventstore.accelerator import ACCELERATOR
 from eventstore.errors import StoreError, TransientStoreError
-from eventstore.events.cells import Batch
+from eventstore.events.cells import Batch, TableName, table_of
 from eventstore.store.failures import store_error
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Answer, Opcode, Prepared
@@ -48,8 +48,8 @@ class Keeper(Protocol):
     def unprepared(self, lane: "Lane") -> None:
         """The node has forgotten the statements: prepare them again."""
 
-    def learn(self, tablet: bytes) -> None:
-        """A misrouted batch should have gone to this tablet."""
+    def learn(self, table: TableName, tablet: bytes) -> None:
+        """A misrouted batch of this table should have gone to this tablet."""
 
     def crashed(self, bug: Exception) -> None:
         """Our own fault, not the node's: nothing may go on as if it had not been."""
@@ -179,7 +179,7 @@ class Lane(asyncio.Protocol):
                 self._other(answer)
             elif answer.opcode == Opcode.RESULT:
                 if answer.flags:
-                    self._look_at_payload(answer)
+                    self._look_at_payload(answer, sent)
                 self._acknowledge([answer.stream], now)
             else:
                 self._failed(answer, sent, now)
@@ -224,9 +224,10 @@ class Lane(asyncio.Protocol):
             self._abandoned.discard(stream)
             self._free.append(stream)
 
-    def _look_at_payload(self, answer: Answer) -> None:
+    def _look_at_payload(self, answer: Answer, sent: Sent) -> None:
         if tablet := frames.content(answer).payload.get("tablets-routing-v1"):
-            self._keeper.learn(tablet)
+            _, batch, _, _ = sent
+            self._keeper.learn(table_of(batch[0]), tablet)
 
     def _failed(self, answer: Answer, sent: Sent, now: float) -> None:
         ticket, batch, _, turn = sent

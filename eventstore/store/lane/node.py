@@ -13,6 +13,7 @@ import structlog
 from cassandra.protocol_features import ProtocolFeatures
 
 from eventstore.errors import EventstoreError, PermanentStoreError, StoreError, TransientStoreError
+from eventstore.events.cells import TableName
 from eventstore.store.failures import store_error
 from eventstore.store.lane import handshake
 from eventstore.store.lane.lane import Lane, Limits
@@ -43,7 +44,7 @@ class Terms:
 class Listener:
     """Who hears of what nodes say beside answers, and of our own faults."""
 
-    learn: Callable[[bytes], None]
+    learn: Callable[[TableName, bytes], None]
     crashed: Callable[[Exception], None]
 
 
@@ -122,8 +123,8 @@ class Node:
     def unprepared(self, lane: Lane) -> None:
         self._in_background(self._prepare_again(lane))
 
-    def learn(self, tablet: bytes) -> None:
-        self._listener.learn(tablet)
+    def learn(self, table: TableName, tablet: bytes) -> None:
+        self._listener.learn(table, tablet)
 
     def crashed(self, bug: Exception) -> None:
         self._listener.crashed(bug)

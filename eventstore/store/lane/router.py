@@ -10,12 +10,11 @@ from cassandra import cqltypes
 from cassandra.metadata import Metadata, Murmur3Token
 from cassandra.tablets import Tablet, Tablets
 
-from eventstore.events.cells import Cells, routing_key
+from eventstore.events.cells import Cells, TableName, routing_key, table_of
 from eventstore.store.lane.frames import VERSION
 from eventstore.store.lane.lane import Lane
 from eventstore.store.lane.node import Node
 
-TABLE: Final = "events"
 _TABLET: Final = cqltypes.lookup_casstype("TupleType(LongType, LongType, ListType(TupleType(UUIDType, Int32Type)))")
 
 
@@ -50,24 +49,24 @@ class Router:
             if node.shards == 1:
                 return node.lane(0)
         token = Murmur3Token.hash_fn(routing_key(row))
-        lanes = [lane for host, shard in self._places(token) if (node_ := nodes.get(host)) is not None
+        lanes = [lane for host, shard in self._places(table_of(row), token) if (node_ := nodes.get(host)) is not None
                  and (lane := node_.lane_of(token) if shard is None else node_.lane(shard)) is not None]  # fmt: skip
         if not lanes:
             lanes = [lane for node in nodes.values() if (lane := node.lane_of(token)) is not None]
         return min(lanes, key=_load, default=None)
 
-    def learn(self, payload: bytes) -> None:
-        """A node has said which tablet a batch belonged to."""
+    def learn(self, table: TableName, payload: bytes) -> None:
+        """A node has said which tablet of the table a batch belonged to."""
         tablet = Tablet.from_row(*_TABLET.from_binary(payload, VERSION))
         if tablet is not None:
-            self._tablets.add_tablet(self._keyspace, TABLE, tablet)
+            self._tablets.add_tablet(self._keyspace, table, tablet)
 
     def forget(self, host: UUID) -> None:
         self._tablets.drop_tablets_by_host_id(host)
 
-    def _places(self, token: int) -> Sequence[tuple[UUID, int | None]]:
+    def _places(self, table: TableName, token: int) -> Sequence[tuple[UUID, int | None]]:
         """(host, shard) of each replica; no shard where the node's own rule tells it."""
-        tablet = self._tablets.get_tablet_for_key(self._keyspace, TABLE, Murmur3Token(token))
+        tablet = self._tablets.get_tablet_for_key(self._keyspace, table, Murmur3Token(token))
         if tablet is not None:
             places: Sequence[tuple[UUID, int]] = tablet.replicas
             return places
