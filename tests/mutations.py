@@ -85,6 +85,22 @@ _AGES: Final = (
 
 
 def _sound(random: Random) -> Record:
+    return _impressions(random) if not random.randrange(8) else _event(random)
+
+
+def _impressions(random: Random) -> Record:
+    at = NOW_MS - random.choice(_AGES)
+    posts = [
+        "p1",
+        {"id": "p2", "at": _stamp(random, at)},
+        "größe",
+        *(f"p{number}" for number in range(random.choice((0, 3, 40)))),
+    ]
+    fields = {"tenant": "shop", "uid": "u1", "at": _stamp(random, at), "posts": posts}
+    return Record(b"shop:u1", _encoded(random, fields))
+
+
+def _event(random: Random) -> Record:
     tenant, uid = random.choice(("shop", "shop", "forum", "strict")), random.choice(("u1", "u2", "u3", "a:b", "ü"))
     fields = {
         "tenant": tenant,
@@ -134,7 +150,19 @@ _VALUES: Final = (
     b'"9999-12-31T23:59:59.999999-23:59"', b'"2026-09-21T23:59:60Z"', b'"shop"', b'"closed"', b'"nobody"', b'"' + b"n" * 20_000 + b'"',
     b'"strict"', b'"9b2f8d2e-4c1a-4f7e-8a35-0d1c2b3a4f5e"', b'"{9b2f8d2e4c1a4f7e8a350d1c2b3a4f5e}"', b'"------------------------------------"',
 )  # fmt: skip
-_NAMES: Final = (b"tenant", b"uid", b"event", b"message_id", b"timestamp", b"properties", b"context", b"extra", b"")
+_NAMES: Final = (
+    b"tenant",
+    b"uid",
+    b"event",
+    b"message_id",
+    b"timestamp",
+    b"properties",
+    b"context",
+    b"posts",
+    b"at",
+    b"extra",
+    b"",
+)
 _KEYS: Final = (
     None, b"", b":", b"shop", b"shop:", b"shop:u1", b"forum:u1", b"strict:u2", b"nobody:u1", b"closed:u1", b"\xff:u1", b"shop:u1\0",
     b"shop:" + b"u" * 70_000, b"\xff" * 70_000,

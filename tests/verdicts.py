@@ -9,7 +9,8 @@ from eventstore.accelerator import ACCELERATOR
 from eventstore.events import Rejected
 from eventstore.events.cells import encode, routing_key
 from eventstore.events.erasure import Erasures
-from eventstore.ingest.admission import Admission, Admitted, ClockRules, Erased
+from eventstore.events.impressions import encode_impression
+from eventstore.ingest.admission import Admission, Admitted, AdmittedPosts, ClockRules, Erased
 from eventstore.ingest.express import Express, Sorted, first_place
 from eventstore.stream.chunk import Chunk, Member
 from eventstore.tenancy import Registry
@@ -33,6 +34,9 @@ def by_the_book(
         verdict = admission.verdict(record.value(), record.key(), partial(first_place, record))
         if isinstance(verdict, Admitted):
             rows[verdict.tier.cluster.name][encode(verdict.row)] += 1
+        elif isinstance(verdict, AdmittedPosts):
+            for impression in verdict.impressions:
+                rows[verdict.tier.cluster.name].update(encode_impression(impression))
         elif isinstance(verdict, Rejected):
             rejects.append((verdict, record.offset()))
         elif isinstance(verdict, Erased):

@@ -1,6 +1,7 @@
 """The envelope producers publish."""
 
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 
@@ -28,6 +29,16 @@ encode = msgspec.json.Encoder().encode
 """The bytes of an event's envelope; `properties` and `context` are spliced in as they are."""
 
 
-def record_key(event: Event) -> bytes:
-    """The Kafka key, `tenant:uid`: all of one user's events are on one partition."""
-    return f"{event.tenant}:{event.uid}".encode()
+class Sent(Protocol):
+    """What any envelope tells: whose it is."""
+
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def uid(self) -> str: ...
+
+
+def record_key(sent: Sent) -> bytes:
+    """The Kafka key, `tenant:uid`: all of one user's records are on one partition."""
+    return f"{sent.tenant}:{sent.uid}".encode()

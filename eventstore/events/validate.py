@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from eventstore.events.envelope import NO_CONTEXT, Event, record_key
+from eventstore.events.envelope import NO_CONTEXT, Event, Sent, record_key
 from eventstore.events.reject import Reason, Rejected
 
 MAX_UID_BYTES = 256
@@ -29,18 +29,18 @@ def check_limits(event: Event) -> Rejected | None:
     """Sizes and shapes. Lengths are in UTF-8 bytes."""
     return (
         check_uid(event.uid)
-        or _check_text("event", event.event, MAX_EVENT_NAME_BYTES)
-        or (_check_text("message_id", event.message_id, MAX_MESSAGE_ID_BYTES) if event.message_id else None)
+        or check_text("event", event.event, MAX_EVENT_NAME_BYTES)
+        or (check_text("message_id", event.message_id, MAX_MESSAGE_ID_BYTES) if event.message_id else None)
         or (check_object("properties", bytes(event.properties)) if event.properties is not NO_CONTEXT else None)
         or (check_object("context", bytes(event.context)) if event.context is not NO_CONTEXT else None)
     )
 
 
 def check_uid(uid: str) -> Rejected | None:
-    return _check_text("uid", uid, MAX_UID_BYTES)
+    return check_text("uid", uid, MAX_UID_BYTES)
 
 
-def _check_text(name: str, text: str, most: int) -> Rejected | None:
+def check_text(name: str, text: str, most: int) -> Rejected | None:
     size = len(text) if text.isascii() else len(text.encode())
     if not 0 < size <= most:
         return Rejected(Reason.LIMIT, f"{name}: expected 1 to {most} bytes, got {size}")
@@ -97,9 +97,9 @@ def _deepest(between: list[bytes]) -> int:
     return deepest
 
 
-def check_key(event: Event, key: bytes | None) -> Rejected | None:
+def check_key(sent: Sent, key: bytes | None) -> Rejected | None:
     """The Kafka key must be `tenant:uid`: it decides the partition, and a wrong one would slip past a tenant's ACL."""
-    expected = record_key(event)
+    expected = record_key(sent)
     if key == expected:
         return None
     return Rejected(Reason.KEY_MISMATCH, f"expected the key {expected.decode()!r}, got {_shown(key)}")
@@ -126,7 +126,11 @@ def micros_of(moment: datetime) -> int:
 
 def event_micros(event: Event, now_micros: int, max_future_micros: int) -> int | Rejected:
     """Event time in microseconds since the epoch, checked against the clock that is passed in."""
-    stamp = event.timestamp
+    return check_time(event.timestamp, now_micros, max_future_micros)
+
+
+def check_time(stamp: int | datetime, now_micros: int, max_future_micros: int) -> int | Rejected:
+    """A time as producers write it, in microseconds since the epoch, checked against the clock that is passed in."""
     if isinstance(stamp, datetime):
         if stamp.tzinfo is None:
             return Rejected(Reason.TIMESTAMP, f"expected RFC 3339 with a zone, got {stamp.isoformat()}")

@@ -1,6 +1,6 @@
-"""One record's verdict: a row to store, expired on arrival, erased, or rejected with the reason. Pure; `now` is passed in."""
+"""One record's verdict: what of it to store, expired on arrival, erased, or rejected with the reason. Pure; `now` is passed in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,8 +15,11 @@ from eventstore.events import (
     event_id,
     event_micros,
 )
+from eventstore.events.envelope import Sent
 from eventstore.events.erasure import Erasures
+from eventstore.events.impressions import Impression, Impressions, decode_impressions, posts_seen
 from eventstore.events.row import Row
+from eventstore.ingest.impressions import rows_of
 from eventstore.tenancy import Registry, Tenant, Tier
 
 MICROS = 1_000_000
@@ -34,9 +37,24 @@ class Admitted(NamedTuple):
     row: Row
     tier: Tier
 
+    @property
+    def tenant(self) -> str:
+        return self.row.tenant
+
+
+class AdmittedPosts(NamedTuple):
+    """Of a record of impressions: those that are neither expired nor erased, at least one."""
+
+    impressions: Sequence[Impression]
+    tier: Tier
+
+    @property
+    def tenant(self) -> str:
+        return self.impressions[0].tenant
+
 
 class Expired(NamedTuple):
-    """Older than its tier keeps events: nothing to store, nothing lost."""
+    """Older than its tier keeps such records: nothing to store, nothing lost."""
 
     tier: Tier
 
@@ -45,7 +63,7 @@ class Erased(NamedTuple):
     """At or before the moment to which its user's past was erased: it must not be stored again, nor kept as a dead letter."""
 
 
-Verdict = Admitted | Expired | Erased | Rejected
+Verdict = Admitted | AdmittedPosts | Expired | Erased | Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +82,11 @@ class Admission:
         """
         event = decode(value)
         if isinstance(event, Rejected):
-            return event
+            other = decode_impressions(value) if value and event.reason is Reason.MALFORMED else None
+            return event if other is None else self._impressions(other, key)
         if (wrong := check_limits(event) or check_key(event, key)) is not None:
             return wrong
-        micros = event_micros(event, self.now_micros, int(self.rules.max_future_seconds * MICROS))
+        micros = event_micros(event, self.now_micros, self._max_future_micros)
         if isinstance(micros, Rejected):
             return micros
         if micros <= self.erasures.floor(key):
@@ -79,12 +98,34 @@ class Admission:
             event, tenant.tier, micros, origin
         )
 
-    def _tenant(self, event: Event) -> Tenant | Rejected:
-        tenant = self.registry.tenants.get(event.tenant)
+    @property
+    def _max_future_micros(self) -> int:
+        return int(self.rules.max_future_seconds * MICROS)
+
+    def _impressions(self, record: Impressions | Rejected, key: bytes | None) -> Verdict:
+        if isinstance(record, Rejected):
+            return record
+        posts = posts_seen(record, self.now_micros, self._max_future_micros)
+        if isinstance(posts, Rejected):
+            return posts
+        if (wrong := check_key(record, key)) is not None:
+            return wrong
+        floor = self.erasures.floor(key)
+        kept = [seen for seen in posts if seen.micros > floor]
+        if not kept:
+            return Erased()
+        tenant = self._tenant(record)
+        if isinstance(tenant, Rejected):
+            return tenant
+        rows = list(rows_of(record, kept, tenant.tier, self.now_micros))
+        return AdmittedPosts(rows, tenant.tier) if rows else Expired(tenant.tier)
+
+    def _tenant(self, sent: Sent) -> Tenant | Rejected:
+        tenant = self.registry.tenants.get(sent.tenant)
         if tenant is None:
-            return Rejected(Reason.UNKNOWN_TENANT, f"expected a tenant of the registry, got {event.tenant!r}")
+            return Rejected(Reason.UNKNOWN_TENANT, f"expected a tenant of the registry, got {sent.tenant!r}")
         if not tenant.enabled:
-            return Rejected(Reason.DISABLED_TENANT, f"tenant {event.tenant!r} is disabled in the registry")
+            return Rejected(Reason.DISABLED_TENANT, f"tenant {sent.tenant!r} is disabled in the registry")
         return tenant
 
     def _row(self, event: Event, tier: Tier, micros: int, origin: Callable[[], Coordinates]) -> Admitted | Expired:

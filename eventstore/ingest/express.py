@@ -22,8 +22,9 @@ from eventstore.events.decode import MAX_EVENT_BYTES, decode_event
 from eventstore.events.envelope import NO_CONTEXT
 from eventstore.events.erasure import Erasures
 from eventstore.events.identity import EID_BYTES, UUID_TEXT_LENGTH
+from eventstore.events.impressions import encode_impression
 from eventstore.events.validate import MAX_DEPTH, check_object, check_uid, micros_of
-from eventstore.ingest.admission import MICROS, Admission, Admitted, ClockRules, Erased, check_schema
+from eventstore.ingest.admission import MICROS, Admission, Admitted, AdmittedPosts, ClockRules, Erased, check_schema
 from eventstore.stream.chunk import Chunk, Record
 from eventstore.stream.headers import origin
 from eventstore.tenancy import Registry, Tenant, Tier
@@ -103,7 +104,14 @@ class Sorted:
     erased: int = 0
     """How many were of an erased past."""
     tenants: Counter[str] = field(default_factory=Counter)
-    """How many rows, by tenant."""
+    """How many records, by tenant."""
+
+    def add_posts(self, posts: AdmittedPosts) -> None:
+        batches: dict[int, Batch] = {}
+        for impression in posts.impressions:
+            batches.setdefault(impression.bid, []).extend(encode_impression(impression))
+        self.batches.setdefault(posts.tier.cluster.name, []).extend(batches.values())
+        self.tenants[posts.tenant] += 1
 
 
 class Express:
@@ -220,6 +228,8 @@ class Express:
             self._names[row.event] = row.event.encode()
             bucket = self._destination(verdict.tier).turn_to(row.ts_ms)
             bucket.groups.setdefault(key, []).append(encode(row))
+        elif isinstance(verdict, AdmittedPosts):
+            found.add_posts(verdict)
         elif isinstance(verdict, Erased):
             found.erased += 1
         else:
@@ -250,7 +260,7 @@ class Express:
         for destination in self._destinations.values():
             if destination.buckets:
                 groups = [batch for bucket in destination.buckets.values() for batch in bucket.groups.values()]
-                found.batches[destination.tier.cluster.name] = groups
+                found.batches.setdefault(destination.tier.cluster.name, []).extend(groups)
                 for bucket in destination.buckets.values():
                     self._count(bucket.groups, found.tenants)
                 destination.forget()
@@ -276,7 +286,7 @@ def admitted_to(cluster: str, chunk: Chunk, admission: Admission) -> Iterator[Re
     """The records of a sorted chunk whose rows belong to a cluster: decided again, because sorting keeps only rows."""
     for record, key, value in chunk.records():
         verdict = admission.verdict(value, key, partial(first_place, record))
-        if isinstance(verdict, Admitted) and verdict.tier.cluster.name == cluster:
+        if isinstance(verdict, Admitted | AdmittedPosts) and verdict.tier.cluster.name == cluster:
             yield record
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from eventstore.ingest.admission import Admitted, Erased, Expired
+from eventstore.ingest.admission import Admitted, AdmittedPosts, Erased, Expired
 from eventstore.replay.judge import Judge, Skipped
 from eventstore.replay.ranges import Range, Ranges
 from eventstore.stream.chunk import Record
@@ -41,9 +41,9 @@ class Sample:
         self.records += 1
         self.size += len(record.key() or b"") + len(record.value() or b"")
         verdict = judge(record)
-        if isinstance(verdict, Admitted):
+        if isinstance(verdict, Admitted | AdmittedPosts):
             self.clusters[verdict.tier.cluster.name] += 1
-            self.tenants[verdict.row.tenant] += 1
+            self.tenants[verdict.tenant] += 1
         self.verdicts[name_of(verdict)] += 1
 
     def share(self, verdict: str) -> float:
@@ -56,7 +56,7 @@ class Sample:
 
 def name_of(verdict: object) -> str:
     match verdict:
-        case Admitted():
+        case Admitted() | AdmittedPosts():
             return "stored"
         case Expired():
             return "expired"

@@ -105,7 +105,9 @@ def _listed(names: Collection[str]) -> str:
 
 
 class _Named(msgspec.Struct):
-    event: str
+    event: str | None = None
+    posts: msgspec.Raw | None = None
+    """Impressions have no name, so that names leave them out."""
 
 
 _name = msgspec.json.Decoder(_Named).decode
@@ -131,9 +133,10 @@ class Selection:
         if not self.events:
             return True
         try:
-            return _name(value or b"").event in self.events
+            named = _name(value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return True
+        return named.event in self.events or (named.event is None and named.posts is None)
 
 
 def selection(scope: Scope, meant: Registry) -> Selection:

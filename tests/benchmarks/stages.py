@@ -94,7 +94,7 @@ RULES: Sequence[Rule] = (
     *_all(EXPRESS, Stage.ROUTE, "turn_to", "_by_the_book", "_introduced", "_follow"),
     *_all(EXPRESS, Stage.GROUP, "_collect", "forget"),
     *_all("eventstore/ingest/admission.py", Stage.VALIDATE, "verdict", "check_schema"),
-    *_all("eventstore/events/validate.py", Stage.VALIDATE, "check_limits", "check_key", "event_micros", "micros_of"),
+    *_all("eventstore/events/validate.py", Stage.VALIDATE, "check_limits", "check_key", "event_micros", "check_time", "micros_of"),
     *_all("eventstore/events/schema/typed.py", Stage.VALIDATE, "check"),
     *_all("eventstore/events/schema/rust.py", Stage.VALIDATE, "check"),
     *_all("eventstore/events/identity.py", Stage.ENCODE, "event_id", "uuid_bytes"),

@@ -19,8 +19,9 @@ def test_both_ways_come_to_one_verdict_on_mutated_records(accelerator: Accelerat
     found = survey(seed=5, count=RECORDS, accelerator=accelerator)
     assert sum(found.verdicts.values()) == RECORDS
     assert set(found.reasons) == set(Reason), "the mutations no longer reach every rule"
-    assert set(found.verdicts) == {"Admitted", "Expired", "Rejected"}
+    assert set(found.verdicts) == {"Admitted", "AdmittedPosts", "Expired", "Rejected"}
     assert found.verdicts["Admitted"] > RECORDS / 10
+    assert found.verdicts["AdmittedPosts"] > RECORDS / 50
 
 
 def test_the_same_seed_makes_the_same_records() -> None:
