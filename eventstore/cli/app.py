@@ -4,8 +4,10 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused for safety.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -46,8 +48,23 @@ COMMANDS = (
 """Each is a module of this package with `register(app)`; the order is that of the help page."""
 
 
-def build() -> typer.Typer:
-    for name in COMMANDS:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eventstore {version('eventstore')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def build(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    for name in commands:
         register: Callable[[typer.Typer], None] = import_module(f"eventstore.cli.{name}").register
         register(app)
     return app
@@ -56,7 +73,8 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run the command line; errors that an operator can act on are one line, never a stack trace."""
     try:
-        build()()
+        # importing all of them takes longer than most commands
+        build(sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in COMMANDS else COMMANDS)()
     except EventstoreError as error:
         complain(error)
         sys.exit(error.exit_code)

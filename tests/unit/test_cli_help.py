@@ -4,10 +4,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from itertools import dropwhile, takewhile
 from typing import Any
 
 import pytest
+import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -65,6 +67,15 @@ def parse(words: list[str]) -> tuple[str, ...]:
         command, path = command.commands[name], (*path, name)
     command.make_context(path[-1], words)
     return path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_in_the_module_of_its_name_so_that_it_can_be_imported_alone(name: str) -> None:
+    alone = typer.Typer()
+    alone.callback()(lambda: None)
+    import_module(f"eventstore.cli.{name}").register(alone)
+    command: Any = get_command(alone)
+    assert list(command.commands) == [name]
 
 
 def test_every_command_says_what_it_does_and_shows_examples() -> None:
