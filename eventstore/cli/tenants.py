@@ -133,6 +133,7 @@ def _details(tenant: Tenant) -> dict[str, Any]:
         "checked_events": sorted(tenant.schemas),
         "slower_checks": [f"{event}: {why}" for event, why in sorted(_untyped(tenant).items())],
         "other_events": "refuse" if tenant.only_listed_events else "allow",
+        "latest": list(tenant.latest),
     }
 
 

@@ -7,7 +7,7 @@ accelerator takes most of them first, in C. Property tests hold that all ways co
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
@@ -25,6 +25,7 @@ from eventstore.events.identity import EID_BYTES, UUID_TEXT_LENGTH
 from eventstore.events.impressions import encode_impression
 from eventstore.events.validate import MAX_DEPTH, check_object, check_uid, micros_of
 from eventstore.ingest.admission import MICROS, Admission, Admitted, AdmittedPosts, ClockRules, Erased, check_schema
+from eventstore.ingest.latest import Users, names_by_tenant
 from eventstore.stream.chunk import Chunk, Record
 from eventstore.stream.headers import origin
 from eventstore.tenancy import Registry, Tenant, Tier
@@ -130,6 +131,8 @@ class Express:
         self._senders: dict[bytes | None, Sender] = {}
         self._names: dict[str, bytes] = {}
         self._destinations: dict[str, Destination] = {}
+        self._latest: Mapping[str, frozenset[bytes]] = {}
+        """Names of events, by tenant, whose newest are kept at hand."""
 
     def sort(self, chunk: Chunk, registry: Registry, now_micros: int) -> Sorted:
         """Every record of the chunk, decoded, validated, transformed, routed and grouped by partition."""
@@ -256,22 +259,26 @@ class Express:
         return self._destinations.setdefault(tier.name, Destination(tier))
 
     def _collect(self, found: Sorted) -> None:
-        """Take the groups of all buckets; the next chunk starts with empty ones."""
+        """Take the groups of all buckets, and what is latest in them; the next chunk starts with empty ones."""
         for destination in self._destinations.values():
             if destination.buckets:
-                groups = [batch for bucket in destination.buckets.values() for batch in bucket.groups.values()]
-                found.batches.setdefault(destination.tier.cluster.name, []).extend(groups)
+                batches = found.batches.setdefault(destination.tier.cluster.name, [])
+                users = Users()
                 for bucket in destination.buckets.values():
-                    self._count(bucket.groups, found.tenants)
+                    batches += bucket.groups.values()
+                    self._count(bucket.groups, found.tenants, users)
+                batches += users.rows()
                 destination.forget()
 
-    def _count(self, groups: dict[bytes, Batch], tenants: Counter[str]) -> None:
+    def _count(self, groups: dict[bytes, Batch], tenants: Counter[str], users: Users) -> None:
         """By group, not by record: 0.05 us a record at three to a group."""
         rows: dict[str, int] = {}
         for key, batch in groups.items():
             # forgotten in mid-chunk, when there were too many to remember
             tenant = sender.tenant if (sender := self._senders.get(key)) else key.partition(b":")[0].decode()
             rows[tenant] = rows.get(tenant, 0) + len(batch)
+            if tenant in self._latest:
+                users.add(key, batch, self._latest[tenant])
         tenants.update(rows)
 
     def _follow(self, registry: Registry) -> None:
@@ -280,6 +287,7 @@ class Express:
             self._senders.clear()
             self._names.clear()
             self._destinations.clear()
+            self._latest = names_by_tenant(registry)
 
 
 def admitted_to(cluster: str, chunk: Chunk, admission: Admission) -> Iterator[Record]:

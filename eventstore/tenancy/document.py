@@ -14,6 +14,7 @@ import orjson
 
 from eventstore.errors import RegistryError
 from eventstore.events import CompiledSchema, SchemaInvalidError, compile_schema
+from eventstore.events.validate import MAX_EVENT_NAME_BYTES, check_text
 from eventstore.tenancy.model import ApiKey, Cluster, Registry, Tenant, Tier
 from eventstore.tenancy.nodes import Node, Section, parse_nodes
 from eventstore.tenancy.reading import DocumentReader
@@ -21,8 +22,10 @@ from eventstore.tenancy.sections import LINE, SectionReader
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TIER_KEYS: Final = ("retention", "cluster", "buckets", "impressions_retention", "compaction")
-_TENANT_KEYS: Final = ("tier", "cluster", "enabled", "events", "other_events", "keys", "rate")
+_TENANT_KEYS: Final = ("tier", "cluster", "enabled", "events", "other_events", "latest", "keys", "rate")
 _NAMES_SHOWN: Final = 10
+MAX_LATEST: Final = 100
+"""Names of one question: ScyllaDB's default for max_clustering_key_restrictions_per_query."""
 
 
 def parse_registry(
@@ -143,7 +146,14 @@ class _Document:
             self.reader.complain(fields["other_events"], "expected allow, since no events are listed: none could pass")
         keys = self._keys(fields["keys"]) if "keys" in fields else ()
         rate = self.sections.rate(fields["rate"]) if "rate" in fields else None
-        return Tenant(name, tier, enabled is not False, schemas, others == "refuse", keys, rate) if tier else None
+        latest = (
+            self._latest(fields["latest"], fields.get("events") if others == "refuse" else None)
+            if "latest" in fields
+            else ()
+        )
+        if tier is None:
+            return None
+        return Tenant(name, tier, enabled is not False, schemas, others == "refuse", keys, rate, latest)
 
     def _keys(self, node: Node) -> tuple[ApiKey, ...]:
         """A tenant's keys. One key opens one tenant: with two owners, whoever came first would be told nothing of it."""
@@ -155,6 +165,26 @@ class _Document:
             elif key:
                 keys.append(key)
         return tuple(keys)
+
+    def _latest(self, node: Node, accepted: Node | None) -> tuple[str, ...]:
+        """Names of events; `accepted` has all that its tenant may send, None: any."""
+        items = self.reader.items(node, "names of events")
+        if len(items) > MAX_LATEST:
+            self.reader.complain(node, f"expected at most {MAX_LATEST} names of events, got {len(items)}")
+        names: list[str] = []
+        for item in items:
+            name = self.reader.text(item, "the name of an event", LINE)
+            if name is None:
+                continue
+            if (wrong := check_text("event", name, MAX_EVENT_NAME_BYTES)) is not None:
+                self.reader.complain(item, wrong.detail)
+            elif name in names:
+                self.reader.complain(item, f"expected each name once, got {name!r} again")
+            elif isinstance(accepted, Section) and name not in accepted.entries:
+                self.reader.complain(item, f"expected one of the listed events, since others are refused, got {name!r}")
+            else:
+                names.append(name)
+        return tuple(names)
 
     def _home(self, node: Node, fields: Mapping[str, Node]) -> Tier | None:
         if ("tier" in fields) == ("cluster" in fields):

@@ -107,6 +107,8 @@ class Tenant:
     """What opens the tenant to the HTTP edge; none: it is closed."""
     rate: RateLimit | None = None
     """Events and reads over HTTP; None: not limited."""
+    latest: tuple[str, ...] = ()
+    """Names of events of which each user's newest is at hand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ clusters:
 tiers:
   t15: {retention: 15d, impressions_retention: 60d, cluster: c15, buckets: [{width: 12h}]}
 tenants:
-  shop: {tier: t15, events: {viewed: viewed.json}, other_events: refuse}
+  shop: {tier: t15, events: {viewed: viewed.json}, other_events: refuse, latest: [viewed]}
   no: {cluster: vip}
   gone: {tier: t15, enabled: false}
 """
@@ -79,6 +79,7 @@ def test_a_valid_document_gives_clusters_tiers_and_tenants() -> None:
     assert registry.tier_of("c15") is t15
     assert registry.tenants["no"].tier is vip
     assert [tenant.enabled for tenant in registry.tenants.values()] == [True, True, False]
+    assert [tenant.latest for tenant in registry.tenants.values()] == [("viewed",), (), ()]
 
 
 def test_listed_events_are_checked_by_their_schema() -> None:
@@ -221,6 +222,29 @@ def test_a_schema_that_cannot_be_used_is_told_at_its_place(content: bytes | None
     (problem,) = problems(VALID, read)
     assert problem.startswith("tenants.shop.events.viewed (line 20): ")
     assert told in problem
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            "[viewed, bought]",
+            "latest[1] (line 20): expected one of the listed events, since others are refused, got 'bought'",
+        ),
+        ("[viewed, viewed]", "latest[1] (line 20): expected each name once, got 'viewed' again"),
+        (f"[{'x' * 129}]", "latest[0] (line 20): event: expected 1 to 128 bytes, got 129"),
+        ("[]", "latest (line 20): expected a list of names of events, got an empty list"),
+        ("viewed", "latest (line 20): expected a list of names of events, got 'viewed'"),
+        ("[[viewed]]", "latest[0] (line 20): expected the name of an event, got a list"),
+    ],
+)
+def test_names_of_events_whose_newest_are_kept_are_checked(names: str, told: str) -> None:
+    assert f"tenants.shop.{told}" in problems(changed("latest: [viewed]", f"latest: {names}"), viewed)
+
+
+def test_only_so_many_names_of_events_can_be_kept() -> None:
+    many = changed("other_events: refuse, latest: [viewed]", f"latest: [{', '.join(f'n{n}' for n in range(101))}]")
+    assert problems(many, viewed) == ["tenants.shop.latest (line 20): expected at most 100 names of events, got 101"]
 
 
 def test_one_cluster_cannot_serve_two_tiers() -> None:
