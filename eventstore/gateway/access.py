@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
 
-from eventstore.gateway.http import Headers, HttpError
+from eventstore.gateway.http import Headers, HttpError, Request
 from eventstore.gateway.limits import TenantLimits
 from eventstore.gateway.routes import Guard, Route
 from eventstore.tenancy import KeyUse, Registry, Tenant
@@ -62,6 +62,12 @@ class Doorkeeper:
         if not access.tenant.enabled:
             raise HttpError(403, "the tenant of this key is disabled")
         return access.tenant
+
+    def charged(self, request: Request) -> Tenant:
+        """The tenant whose key a guarded request came with, after counting the request as one read. Raises as `charge` does."""
+        assert request.tenant is not None  # noqa: S101 — the guard
+        self.charge(request.tenant, 1)
+        return request.tenant
 
     def charge(self, tenant: Tenant, tokens: int) -> None:
         """Count so many events or reads against the tenant's rate.

@@ -131,14 +131,13 @@ class Live:
 
     async def live(self, request: Request) -> Streamed:
         """The feed."""
-        assert request.tenant is not None  # noqa: S101 — the guard
-        self.doorkeeper.charge(request.tenant, 1)
+        tenant = self.doorkeeper.charged(request)
         fields = fields_of(request, ("last_event_id", "from"))
         told = request.headers.get("last-event-id") or fields.get("last_event_id")
         last = Place.parse(told) if told else None
         if (since := fields.get("from", FROM[0])) not in FROM:
             raise HttpError(400, f"from: expected {' or '.join(FROM)}, got {since[:80]!r}")
-        key = _key(request.tenant.name, request.params["uid"])
+        key = _key(tenant.name, request.params["uid"])
         if not self._hearing:
             raise _NO_KAFKA
         if len(self.tail) >= self.most:

@@ -84,7 +84,7 @@ class Reader:
 
     async def events(self, request: Request) -> Response | Streamed:
         """A page as JSON; or the whole range as NDJSON."""
-        tenant = self._admitted(request)
+        tenant = self.doorkeeper.charged(request)
         fields = fields_of(request, (*RANGE, "event", "limit", "cursor", "format"))
         if _wants_lines(request, fields):
             return await self._export(tenant, request, fields)
@@ -102,7 +102,7 @@ class Reader:
 
     async def count(self, request: Request) -> Response:
         """Counted by the servers."""
-        tenant = self._admitted(request)
+        tenant = self.doorkeeper.charged(request)
         fields = fields_of(request, (*RANGE, "event"))
         question = Question(tenant.name, request.params["uid"], Range.of(fields), fields.get("event"))
         query = question.query(request.received_micros // 1_000)
@@ -141,11 +141,6 @@ class Reader:
                     part.clear()
         if part:
             yield bytes(part)
-
-    def _admitted(self, request: Request) -> Tenant:
-        assert request.tenant is not None  # noqa: S101 — the guard
-        self.doorkeeper.charge(request.tenant, 1)
-        return request.tenant
 
 
 def _wants_lines(request: Request, fields: dict[str, str]) -> bool:

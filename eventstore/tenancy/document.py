@@ -23,6 +23,8 @@ from eventstore.tenancy.sections import LINE, SectionReader
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TIER_KEYS: Final = ("retention", "cluster", "buckets", "impressions_retention", "compaction")
 _TENANT_KEYS: Final = ("tier", "cluster", "enabled", "events", "other_events", "latest", "keys", "rate")
+_LISTED: Final = re.compile(r"[^\0\n,\ud800-\udfff]+")
+"""Names that questions put commas between."""
 _NAMES_SHOWN: Final = 10
 MAX_LATEST: Final = 100
 """Names of one question: ScyllaDB's default for max_clustering_key_restrictions_per_query."""
@@ -173,7 +175,7 @@ class _Document:
             self.reader.complain(node, f"expected at most {MAX_LATEST} names of events, got {len(items)}")
         names: list[str] = []
         for item in items:
-            name = self.reader.text(item, "the name of an event", LINE)
+            name = self.reader.text(item, "the name of an event without a comma", _LISTED)
             if name is None:
                 continue
             if (wrong := check_text("event", name, MAX_EVENT_NAME_BYTES)) is not None:

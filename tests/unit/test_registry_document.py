@@ -234,8 +234,9 @@ def test_a_schema_that_cannot_be_used_is_told_at_its_place(content: bytes | None
         ("[viewed, viewed]", "latest[1] (line 20): expected each name once, got 'viewed' again"),
         (f"[{'x' * 129}]", "latest[0] (line 20): event: expected 1 to 128 bytes, got 129"),
         ("[]", "latest (line 20): expected a list of names of events, got an empty list"),
+        ("['a,b']", "latest[0] (line 20): expected the name of an event without a comma, got 'a,b'"),
         ("viewed", "latest (line 20): expected a list of names of events, got 'viewed'"),
-        ("[[viewed]]", "latest[0] (line 20): expected the name of an event, got a list"),
+        ("[[viewed]]", "latest[0] (line 20): expected the name of an event without a comma, got a list"),
     ],
 )
 def test_names_of_events_whose_newest_are_kept_are_checked(names: str, told: str) -> None:
