@@ -1,18 +1,18 @@
 """A TimelineStore in memory: the second implementation that the contract tests hold against the real one."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
-from eventstore.events.stored import Position, Slice, StoredEvent
+from eventstore.events.stored import Partition, Position, SeenPost, Slice, StoredEvent
 from eventstore.tenancy import Cluster, Tier
-
-Partition = tuple[str, str, int]
 
 
 class MemoryStore:
     """Rows by partition; remembers what it was asked for."""
 
     def __init__(self) -> None:
-        self.partitions: defaultdict[Partition, dict[Position, StoredEvent]] = defaultdict(dict)
+        self.partitions: defaultdict[tuple[str, str, int], dict[Position, StoredEvent]] = defaultdict(dict)
+        self.impressions: defaultdict[Partition, dict[str, SeenPost]] = defaultdict(dict)
         self.asked: list[Slice] = []
         self.fetched = 0
 
@@ -29,6 +29,14 @@ class MemoryStore:
     async def count(self, part: Slice, event: str | None) -> int:
         self.asked.append(part)
         return len(self._rows(part, event))
+
+    async def seen(self, partition: Partition, posts: Sequence[str]) -> list[SeenPost]:
+        held = self.impressions[partition]
+        return [held[post] for post in posts if post in held]
+
+    async def posts(self, partition: Partition, after: str, limit: int) -> list[SeenPost]:
+        held = self.impressions[partition]
+        return [held[post] for post in sorted(held, key=str.encode) if post.encode() > after.encode()][:limit]
 
     async def of(self, cluster: Cluster) -> "MemoryStore":
         """Every cluster's store at once."""

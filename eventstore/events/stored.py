@@ -1,4 +1,4 @@
-"""Events as the store holds them, and where in a user's past they stand."""
+"""Events and seen posts as the store holds them, and where in a user's past they stand."""
 
 from typing import Final, NamedTuple, Self
 from uuid import UUID
@@ -43,3 +43,23 @@ class Slice(NamedTuple):
     def older_than(self, position: Position) -> Self:
         """What is left of it once everything down to `position` has been read."""
         return self._replace(before=position)
+
+
+class Partition(NamedTuple):
+    """A whole partition, by its key."""
+
+    uid: str
+    tenant: str
+    bid: int
+
+
+class SeenPost(msgspec.Struct, frozen=True, gc=False):
+    """A post and when the user saw it, in milliseconds since the epoch; in one bucket, or in all of them."""
+
+    post: str
+    first_ms: int
+    last_ms: int
+
+    def joined(self, other: "SeenPost") -> "SeenPost":
+        """What two buckets tell of the same post."""
+        return SeenPost(self.post, min(self.first_ms, other.first_ms), max(self.last_ms, other.last_ms))

@@ -1,7 +1,7 @@
 """Reading events over CQL: the `TimelineStore` of `eventstore.timeline`, one cluster each."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -11,7 +11,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
 
 from eventstore.config import ReaderSettings
-from eventstore.events.stored import LOWEST_EID, Slice, StoredEvent
+from eventstore.events.stored import LOWEST_EID, Partition, SeenPost, Slice, StoredEvent
 from eventstore.store.connections import Connections
 from eventstore.store.failures import mapped
 from eventstore.store.request import rows
@@ -69,6 +69,9 @@ class EventReader:
         with mapped(self._cluster):
             self._reads = {name: session.prepare(statement(f"read_{name}")) for name in RANGES}
             self._counts = {name: session.prepare(statement(f"count_{name}")) for name in RANGES}
+            self._latest = session.prepare(statement("read_latest"))
+            self._seen = session.prepare(statement("read_seen_posts"))
+            self._posts = session.prepare(statement("read_posts"))
 
     async def read(self, part: Slice, event: str | None, limit: int) -> list[StoredEvent]:
         """The newest `limit` rows of the slice, newest first; fewer only if it has no more.
@@ -93,6 +96,20 @@ class EventReader:
             await self._rows(self._counts[where.name], where.values, COUNTED_AT_ONCE) for where in ranges(part, event)
         ]
         return sum(count for [(count,)] in counts)
+
+    async def latest(self, tenant: str, uid: str, names: Sequence[str]) -> list[StoredEvent]:
+        """The newest event of each of the names that the table `latest` has one of; at most 100 are asked for (ScyllaDB's
+        default limit). Raises as `read` does.
+        """
+        return [_stored(item) for (item,) in await self._rows(self._latest, (uid, tenant, names), len(names))]
+
+    async def seen(self, partition: Partition, posts: Sequence[str]) -> list[SeenPost]:
+        """Those of the posts that are there; at most 100 are asked for (ScyllaDB's default limit). Raises as `read` does."""
+        return _seen(await self._rows(self._seen, (*partition, posts), len(posts)))
+
+    async def posts(self, partition: Partition, after: str, limit: int) -> list[SeenPost]:
+        """The first `limit` posts after `after`, in the order of their UTF-8. Raises as `read` does."""
+        return _seen(await self._rows(self._posts, (*partition, after, limit), min(limit, self._page_rows)))
 
     async def close(self) -> None:
         await asyncio.to_thread(close, self._session)
@@ -125,4 +142,15 @@ def _connected(limits: ReaderSettings, cluster: Cluster) -> EventReader:
 
 def _stored(row: tuple[Any, ...]) -> StoredEvent:
     ts, eid, event, properties, context = row
-    return StoredEvent((ts - _EPOCH) // _MILLISECOND, eid, event, msgspec.Raw(properties), msgspec.Raw(context))
+    return StoredEvent(_millis(ts), eid, event, msgspec.Raw(properties), msgspec.Raw(context))
+
+
+def _seen(rows: Iterable[tuple[Any, ...]]) -> list[SeenPost]:
+    """An erasure's delete shadows the first time of what is seen later in the same bucket: then the last one stands for it."""
+    return [
+        SeenPost(post, _millis(first or last or _EPOCH), _millis(last or first or _EPOCH)) for post, first, last in rows
+    ]
+
+
+def _millis(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND

@@ -33,7 +33,7 @@ class TimelineQuery:
             ("event", self.event, MAX_EVENT_NAME_BYTES),
         ):
             if text is not None:
-                _check_text(name, text, most)
+                check_text(name, text, most)
         if self.start_ms is not None and self.end_ms is not None and self.start_ms >= self.end_ms:
             raise QueryError(
                 f"range: expected a start before its end, got {self.start_ms} to {self.end_ms} ms; swap or widen them"
@@ -64,10 +64,11 @@ def plan(query: TimelineQuery, tier: Tier, now_ms: int, max_future_ms: int, befo
     ]
 
 
-def _check_text(name: str, text: str, most: int) -> None:
+def check_text(name: str, text: str, most: int) -> None:
+    """Raises QueryError if nothing can have this name."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:  # a command line or URL that is not UTF-8 arrives as lone surrogates
         raise QueryError(f"{name}: expected UTF-8 text, got {text!r}; mend its encoding") from error
     if not 0 < size <= most:
-        raise QueryError(f"{name}: expected 1 to {most} bytes, got {size}; no event can have such a {name}")
+        raise QueryError(f"{name}: expected 1 to {most} bytes, got {size}; nothing that is stored has such a name")

@@ -1,6 +1,6 @@
 """One user's past, newest first, whatever bucket or cluster it lies in."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from dataclasses import replace
 from difflib import get_close_matches
@@ -11,10 +11,11 @@ import msgspec
 from eventstore.config import ReaderSettings
 from eventstore.errors import QueryError, UnknownTenantError
 from eventstore.events.stored import Position, Slice, StoredEvent
-from eventstore.tenancy import Registry, Tier
+from eventstore.tenancy import Registry, Tenant, Tier
 from eventstore.timeline.ahead import chunks, in_order
 from eventstore.timeline.cursor import Cursor, decode, encode
 from eventstore.timeline.plan import TimelineQuery, plan
+from eventstore.timeline.posts import SeenPosts
 from eventstore.timeline.stores import TimelineStores
 
 DEFAULT_PAGE: Final = 50
@@ -53,6 +54,8 @@ class Timeline:
         self._clock = clock
         self._limits = limits
         self._max_future_ms = max_future_ms
+        self.posts = SeenPosts(self._tier, stores, clock, max_future_ms)
+        """What the user has seen."""
 
     async def page(self, query: TimelineQuery, *, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> Page:
         """The newest `limit` events of the question, or those after `cursor`.
@@ -93,6 +96,29 @@ class Timeline:
         newest = await self.page(query, limit=1)
         return newest.events[0] if newest.events else None
 
+    async def at_hand(self, tenant: str, uid: str, names: Collection[str] = ()) -> dict[str, StoredEvent]:
+        """The user's newest event of each of these names, by name: one read, however long ago they were.
+
+        `names` are of those that the tenant lists in the registry; without any: all of them. A name that was listed only
+        lately is not there before it comes again, or is replayed.
+
+        Raises:
+            QueryError: a name that the tenant does not list.
+        """
+        TimelineQuery(tenant, uid)  # raises QueryError for names that no event can have
+        of = self._tenant(tenant)
+        if unlisted := [name for name in names if name not in of.latest]:
+            raise QueryError(
+                f"events: expected names out of tenants.{tenant}.latest ({', '.join(of.latest) or 'none'}), got {unlisted[0][:80]!r}"
+            )
+        if not of.latest:
+            raise QueryError(
+                f"events: expected a list of names in tenants.{tenant}.latest, found none: add one to the registry"
+            )
+        store = await self._stores.of(of.tier.cluster)
+        found = await store.latest(tenant, uid, list(dict.fromkeys(names)) or of.latest)
+        return {event.event: event for event in found}
+
     async def count(self, query: TimelineQuery) -> int:
         """How many events the question has; the servers count, no row is fetched."""
         tier = self._tier(query.tenant)
@@ -125,9 +151,12 @@ class Timeline:
         return plan(query, tier, self._clock(), self._max_future_ms, before)
 
     def _tier(self, tenant: str) -> Tier:
+        return self._tenant(tenant).tier
+
+    def _tenant(self, tenant: str) -> Tenant:
         tenants = self._registry().tenants
         if found := tenants.get(tenant):
-            return found.tier
+            return found
         near = get_close_matches(tenant, tenants, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "see `eventstore tenants list`"
         raise UnknownTenantError(f"tenant: expected one of the registry's {len(tenants)}, got {tenant!r}; {hint}")

@@ -4,19 +4,24 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Protocol
 from uuid import UUID, uuid1, uuid4
 
 import msgspec
 import pytest
 from cassandra.cluster import Session
+from cassandra.query import BoundStatement
 
 from eventstore.config import ReaderSettings
-from eventstore.events.stored import LOWEST_EID, Position, Slice, StoredEvent
+from eventstore.events.cells import FIRST_SEEN, LAST_SEEN, STATEMENTS, values
+from eventstore.events.impressions import Impression, encode_impression
+from eventstore.events.stored import LOWEST_EID, Partition, Position, SeenPost, Slice, StoredEvent
 from eventstore.registry import load_registry
 from eventstore.store.reader import EventReader
 from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
+from eventstore.store.statements import statement_in
 from eventstore.tenancy import Cluster, Tenant, Tier
 from eventstore.tenancy.buckets import history
 from eventstore.timeline import Timeline, TimelineQuery, TimelineStore
@@ -40,6 +45,8 @@ class Held(Protocol):
 
     def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None: ...
 
+    def show(self, *impressions: Impression) -> None: ...
+
 
 class InMemory:
     def __init__(self) -> None:
@@ -48,11 +55,21 @@ class InMemory:
     def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None:
         self.store.partitions[tenant, uid, bid].update((event.position, event) for event in events)
 
+    def show(self, *impressions: Impression) -> None:
+        for each in impressions:
+            held = self.store.impressions[Partition(each.uid, each.tenant, each.bid)]
+            millis = each.seen_micros // 1_000
+            shown = SeenPost(each.post, millis, millis)
+            held[each.post] = shown.joined(held.get(each.post, shown))
+
 
 class OverCql:
     def __init__(self, cluster: Cluster, session: Session) -> None:
         self.store = EventReader(cluster, session, ReaderSettings(page_rows=PAGE_ROWS, request_timeout=10.0))
         self.session = session
+        self.inserts = {
+            head: session.prepare(statement_in(cluster.keyspace, STATEMENTS[head])) for head in (LAST_SEEN, FIRST_SEEN)
+        }
         self.prepared = session.prepare(
             "INSERT INTO events (tenant, uid, bid, ts, eid, event, properties, context) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         )
@@ -61,6 +78,13 @@ class OverCql:
         for row in events:
             texts = bytes(row.properties).decode(), bytes(row.context).decode()
             self.session.execute(self.prepared, (tenant, uid, bid, row.timestamp, row.eid, row.event, *texts))
+
+    def show(self, *impressions: Impression) -> None:
+        """By the statements that the workers use."""
+        for cells in chain.from_iterable(map(encode_impression, impressions)):
+            bound = BoundStatement(self.inserts[cells[:2]])
+            bound.values = values(cells)
+            self.session.execute(bound)
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +241,35 @@ async def paged(store: TimelineStore, on: Tier, query: TimelineQuery, limit: int
         found += page.events
     assert await timeline.count(query) == len(found)
     return found
+
+
+def shown(uid: str, post: str, at_ms: int, bid: int = BID) -> Impression:
+    micros = at_ms * 1_000
+    return Impression(uid, "shop", bid, post, micros, 2 * FIRST * 1_000 - micros, 3_600)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_post_the_oldest_and_the_newest_time_stay_in_whatever_order_they_come(
+    held: Held, uid: str, seed: int
+) -> None:
+    times = [FIRST + number for number in (0, 5, 7, 1_000, HOUR_MS)]
+    random.Random(seed).shuffle(times)
+    held.show(*(shown(uid, "p1", at) for at in times))
+    held.show(*(shown(uid, "p1", at) for at in times[:2]))  # once more, as a replay does
+
+    posts = asyncio.run(held.store.seen(Partition(uid, "shop", BID), ["p1", "p2"]))
+    assert posts == [SeenPost("p1", FIRST, FIRST + HOUR_MS)]
+
+
+def test_posts_come_by_their_ids_and_reading_on_neither_skips_nor_repeats(held: Held, uid: str) -> None:
+    ids = ["A", "a", "aa", "ä", "z", "ß", "p 1", "😀"]
+    held.show(*(shown(uid, post, FIRST) for post in ids), shown(uid, "other", FIRST, BID + 1))
+
+    of, found = Partition(uid, "shop", BID), [""]
+    while posts := asyncio.run(held.store.posts(of, found[-1], 3)):
+        found += [seen.post for seen in posts]
+    assert found[1:] == sorted(ids, key=str.encode)
+    assert {seen.post for seen in asyncio.run(held.store.seen(of, [*ids, "other"]))} == set(ids)
 
 
 def replace_eid(event: StoredEvent, new: UUID) -> StoredEvent:

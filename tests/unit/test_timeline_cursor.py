@@ -34,7 +34,7 @@ def test_a_cursor_needs_no_escaping_in_a_url() -> None:
     ],
 )
 def test_a_cursor_of_another_question_is_refused(other: TimelineQuery) -> None:
-    with pytest.raises(CursorError, match="same tenant, user and event filter"):
+    with pytest.raises(CursorError, match="same tenant, user and filter"):
         decode(encode(CURSOR, QUERY), other)
 
 
