@@ -14,8 +14,9 @@ import pytest
 
 from eventstore.config import load_settings
 from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
-from eventstore.events.cells import Batch
+from eventstore.events.cells import Batch, encode, nothing_beside
 from eventstore.events.row import Row
+from eventstore.ingest.latest import latest_row
 from eventstore.local import lifecycle, process
 from eventstore.local.stack import Stack
 from eventstore.registry import load_registry
@@ -170,6 +171,55 @@ async def test_an_older_write_does_not_overwrite_a_newer_one(kind: str, table: T
         assert list(await writer.write([batch(newer)])) == []
         assert list(await writer.write([batch(older)])) == []
     assert [each.properties for each in table.rows(newer.uid)] == ['{"version": 2}']
+
+
+def latest(*rows: Row) -> Batch:
+    return [latest_row(encode(each)) for each in rows]
+
+
+@on_event_loop
+async def test_of_rows_of_one_name_the_newest_event_stays_whatever_comes_last(kind: str, table: Table) -> None:
+    uid = f"latest {kind}"
+    late = row(uid=uid, number=3, event="late", ttl_seconds=777_777)
+    async with opened(kind, table.cluster) as writer:
+        assert list(await writer.write([latest(row(uid=uid, number=2), late)])) == []
+        assert list(await writer.write([latest(row(uid=uid, number=1)), batch(row(uid=uid, number=1))])) == []
+    found = table.run(
+        "SELECT event, item, WRITETIME(item) AS written, TTL(item) AS ttl FROM latest WHERE uid = %s AND tenant = 'shop'",
+        uid,
+    )
+    assert [(each.event, each.item[1].int & 0xFF, each.item[2:], each.written) for each in found] == [
+        ("late", 3, ("late", '{"number": 3}', "{}"), (NOW_MS + 3) * 1_000),
+        ("product_viewed", 2, ("product_viewed", '{"number": 2}', "{}"), (NOW_MS + 2) * 1_000),
+    ]
+    for each, life in zip(found, (777_777, table.retention_seconds), strict=True):
+        assert life - 2 * DEADLINE_SECONDS <= each.ttl <= life
+    assert [each.event for each in table.rows(uid)] == ["product_viewed"]
+
+
+@on_event_loop
+async def test_two_events_of_one_moment_are_never_mixed(kind: str, table: Table) -> None:
+    uid = f"tie {kind}"
+    one = row(uid=uid, properties=b'{"a": 1}', context=b'{"z": 1}')
+    two = row(uid=uid, properties=b'{"b": 2}', context=b'{"y": 2}', write_micros=one.write_micros)
+    async with opened(kind, table.cluster) as writer:
+        assert list(await writer.write([latest(one), latest(two), latest(one, two)])) == []
+    [found] = table.run("SELECT item FROM latest WHERE uid = %s AND tenant = 'shop'", uid)
+    assert found.item[3:] in {('{"a": 1}', '{"z": 1}'), ('{"b": 2}', '{"y": 2}')}
+
+
+@on_event_loop
+async def test_what_is_written_beside_a_row_leaves_it_as_it_is(kind: str, table: Table) -> None:
+    given = row(uid=f"beside {kind}")
+    rows = [encode(given), latest_row(encode(given))]
+    async with opened(kind, table.cluster) as writer:
+        assert list(await writer.write([[each] for each in rows])) == []
+        assert list(await writer.write([[nothing_beside(each)] for each in rows])) == []
+    assert cells(given) in [read_cells(each) for each in table.rows(given.uid)]
+    found = table.run(
+        "SELECT item FROM latest WHERE uid = %s AND tenant = 'shop' AND event = %s", given.uid, given.event
+    )
+    assert [each.item[3] for each in found] == [given.properties.decode()]
 
 
 @on_event_loop
