@@ -24,7 +24,7 @@ from tests.world import World, own_world
 
 pytestmark = pytest.mark.integration
 
-TENANTS = {"shop": {"tier": "t30"}, "forum": {"tier": "t15"}}
+TENANTS = {"shop": {"tier": "t30", "latest": ["product_viewed"]}, "forum": {"tier": "t15"}}
 NOW_MS = time.time_ns() // 1_000_000
 
 
@@ -75,6 +75,17 @@ def rows(world: World, uid: str, tenant: str = "shop") -> int:
     return world.census().users.get((tenant, uid), 0)
 
 
+def newest(world: World, uid: str) -> list[int]:
+    """How old the user's newest event is; nothing if none is at hand."""
+    tier = load_registry(world.registry).tiers["t30"]
+    session = connect(tier.cluster)
+    try:
+        found = session.execute("SELECT writetime(item) FROM latest WHERE uid = %s AND tenant = 'shop'", (uid,))
+        return [NOW_MS - written // 1_000 for (written,) in found]
+    finally:
+        close(session)
+
+
 def write_late(world: World, cluster: str, uid: str, event_ms: int) -> None:
     """What a worker does that has not heard of an erasure yet."""
     tier = next(t for t in load_registry(world.registry).tiers.values() if t.cluster.name == cluster)
@@ -112,7 +123,7 @@ def test_an_erased_past_stays_away_and_what_is_newer_is_stored(world: World, uid
     done = ran(world, "erase", "shop", uid, "--to", at, "--execute")
     assert sum(each["rows"] for each in done["left"]) == 0
     assert sum(each["newer"] for each in done["left"]) == 1
-    assert rows(world, uid) == 1
+    assert (rows(world, uid), newest(world, uid)) == (1, [1_000])
     assert rows(world, f"{uid}-other") == 1
 
     publish(world, uid, 2 * DAY_MS, 25 * DAY_MS, 3 * DAY_MS)  # a producer, a replay, a dead letter: all come this way
@@ -130,7 +141,9 @@ def test_an_erased_past_stays_away_and_what_is_newer_is_stored(world: World, uid
 def test_an_older_row_that_is_written_after_the_delete_is_not_seen(world: World, uid: str) -> None:
     publish(world, uid, DAY_MS)
     until(lambda: rows(world, uid) == 1, "the row")
+    until(lambda: newest(world, uid) == [DAY_MS], "the newest")
     ran(world, "erase", "shop", uid, "--execute")
+    assert newest(world, uid) == []
     write_late(world, "c30", uid, NOW_MS - DAY_MS - 5)
     write_late(world, "c30", uid, NOW_MS - 12 * DAY_MS)  # of a bucket where nothing stood
     assert rows(world, uid) == 0
