@@ -14,16 +14,6 @@ import typer
 from eventstore.cli.console import complain
 from eventstore.errors import EventstoreError, ExitCode
 
-app = typer.Typer(
-    name="eventstore",
-    help="Short-term memory of every user's actions: Kafka in, ScyllaDB by retention tier, a user's timeline out.",
-    epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused for safety.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
-
 COMMANDS = (
     "local",
     "tenants",
@@ -54,7 +44,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     _: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
@@ -64,6 +53,17 @@ def _root(
 
 
 def build(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """A command line with these commands only: importing all of them takes longer than most need to run."""
+    app = typer.Typer(
+        name="eventstore",
+        help="Short-term memory of every user's actions: Kafka in, ScyllaDB by retention tier, a user's timeline out.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused for safety.",
+        callback=_root,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
     for name in commands:
         register: Callable[[typer.Typer], None] = import_module(f"eventstore.cli.{name}").register
         register(app)
@@ -73,8 +73,8 @@ def build(commands: Iterable[str] = COMMANDS) -> typer.Typer:
 def main() -> None:
     """Run the command line; errors that an operator can act on are one line, never a stack trace."""
     try:
-        # importing all of them takes longer than most commands
-        build(sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in COMMANDS else COMMANDS)()
+        called = sys.argv[1:2]
+        build(called if set(called) & set(COMMANDS) else COMMANDS)()
     except EventstoreError as error:
         complain(error)
         sys.exit(error.exit_code)

@@ -24,6 +24,8 @@ from eventstore.stream.offsets import TopicOffsets
 replay = typer.Typer(
     name="replay", help="Store a range of the event topic once more, beside live traffic.", no_args_is_help=True
 )
+for name, command in (("plan", show_plan), ("run", run_replay), ("verify", verify)):
+    replay.command(name)(command)
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks at a replay's group."""
@@ -32,8 +34,6 @@ Id = Annotated[str, typer.Argument(metavar="REPLAY", help="The replay's id, as `
 
 
 def register(app: typer.Typer) -> None:
-    for name, command in (("plan", show_plan), ("run", run_replay), ("verify", verify)):
-        replay.command(name)(command)
     app.add_typer(replay)
 
 

@@ -49,7 +49,7 @@ def users(world: World) -> set[str]:
 
 
 def run(world: World, *words: str) -> Result:
-    return CliRunner(env=world.environment | {"COLUMNS": "200"}).invoke(build(), words)
+    return CliRunner(env=world.environment | {"COLUMNS": "200"}).invoke(build(words[:1]), words)
 
 
 def ran(world: World, *words: str) -> Any:

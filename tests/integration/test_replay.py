@@ -70,7 +70,7 @@ def offsets_of(world: World) -> TopicOffsets:
 
 
 def replay(world: World, *words: str) -> Result:
-    return CliRunner(env=world.environment | {"COLUMNS": "200"}).invoke(build(), ["replay", *words])
+    return CliRunner(env=world.environment | {"COLUMNS": "200"}).invoke(build(["replay"]), ["replay", *words])
 
 
 def told(world: World, *words: str, code: int = 0) -> list[dict[str, Any]]:

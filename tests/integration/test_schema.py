@@ -10,8 +10,7 @@ import pytest
 from cassandra.cluster import Session
 from typer.testing import CliRunner
 
-from eventstore.cli import schema
-from eventstore.cli.app import app
+from eventstore.cli.app import build
 from eventstore.errors import ConfigurationError, PermanentStoreError, RefusedError, TransientStoreError
 from eventstore.registry import load_registry
 from eventstore.store.dialect import Dialect
@@ -188,7 +187,7 @@ def commands(tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli
 
 
 def test_the_commands_plan_apply_and_check(commands: CliRunner, session: Session, tier: Tier) -> None:
-    schema.register(app)
+    app = build(["schema"])
     planned = commands.invoke(app, ["schema", "plan"])
     assert (planned.exit_code, planned.stdout.count(";\n")) == (0, 4)
     assert commands.invoke(app, ["schema", "check"]).exit_code == 1

@@ -36,7 +36,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 
 
 def test_status_tells_scripts_what_is_not_running(cli: CliRunner) -> None:
-    answer = cli.invoke(build(), ["local", "status", "--json"])
+    answer = cli.invoke(build(["local"]), ["local", "status", "--json"])
     assert answer.exit_code == 0
     assert {each["name"]: (each["address"], each["state"], each["pid"]) for each in json.loads(answer.stdout)} == {
         "kafka": ("127.0.0.1:39092", "stopped", None),
@@ -45,7 +45,7 @@ def test_status_tells_scripts_what_is_not_running(cli: CliRunner) -> None:
 
 
 def test_down_says_that_nothing_was_running(cli: CliRunner) -> None:
-    answer = cli.invoke(build(), ["local", "down"])
+    answer = cli.invoke(build(["local"]), ["local", "down"])
     assert answer.exit_code == 0
     assert "was running" in answer.stdout
 
@@ -54,9 +54,9 @@ def test_reset_wants_a_yes(cli: CliRunner, tmp_path: Path) -> None:
     rows = tmp_path / "stack" / "es15" / "data"
     rows.mkdir(parents=True)
     (rows.parent / "conf").mkdir()
-    assert isinstance(cli.invoke(build(), ["local", "reset"]).exception, RefusedError)
+    assert isinstance(cli.invoke(build(["local"]), ["local", "reset"]).exception, RefusedError)
     assert rows.exists()
-    assert cli.invoke(build(), ["local", "reset", "--yes"]).exit_code == 0
+    assert cli.invoke(build(["local"]), ["local", "reset", "--yes"]).exit_code == 0
     assert not rows.exists()
 
 
@@ -64,20 +64,20 @@ def test_logs_prints_the_last_lines_as_they_are(cli: CliRunner, tmp_path: Path) 
     home = tmp_path / "stack" / "es15"
     home.mkdir(parents=True)
     (home / "server.log").write_text("".join(f"line [{number}]\n" for number in range(100)))
-    answer = cli.invoke(build(), ["local", "logs", "es15", "-n", "2"])
+    answer = cli.invoke(build(["local"]), ["local", "logs", "es15", "-n", "2"])
     assert answer.stdout.splitlines() == ["line [98]", "line [99]"]
 
 
 def test_logs_of_an_unknown_server_names_the_known_ones(cli: CliRunner, tmp_path: Path) -> None:
     (tmp_path / "stack" / "kafka").mkdir(parents=True)
     (tmp_path / "stack" / "kafka" / "server.log").touch()
-    refusal = cli.invoke(build(), ["local", "logs", "kafak"]).exception
+    refusal = cli.invoke(build(["local"]), ["local", "logs", "kafak"]).exception
     assert isinstance(refusal, ConfigurationError)
     assert "expected one of kafka, got kafak" in str(refusal)
 
 
 def test_an_unknown_cluster_is_refused(cli: CliRunner) -> None:
-    assert isinstance(cli.invoke(build(), ["local", "up", "--clusters", "es99"]).exception, ConfigurationError)
+    assert isinstance(cli.invoke(build(["local"]), ["local", "up", "--clusters", "es99"]).exception, ConfigurationError)
 
 
 def test_a_missing_extra_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +89,6 @@ def test_a_missing_extra_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("command", ["up", "status", "logs", "down", "reset", "lock"])
 def test_every_command_shows_examples(cli: CliRunner, command: str) -> None:
-    answer = cli.invoke(build(), ["local", command, "--help"])
+    answer = cli.invoke(build(["local"]), ["local", command, "--help"])
     assert f"eventstore local {command}" in answer.stdout
     assert "Examples" in answer.stdout
