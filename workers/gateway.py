@@ -23,10 +23,12 @@ from eventstore.gateway.bulkhead import Bulkhead
 from eventstore.gateway.collect import Collector
 from eventstore.gateway.cors import Cors
 from eventstore.gateway.docs import docs_route
+from eventstore.gateway.impressions import ImpressionCollector
 from eventstore.gateway.live import Live
 from eventstore.gateway.openapi import description, description_route
 from eventstore.gateway.read import Reader
 from eventstore.gateway.routes import Route, Router
+from eventstore.gateway.seen import SeenReader
 from eventstore.gateway.service import SAFE, Gateway
 from eventstore.gateway.ui import ui_routes
 from eventstore.ingest.admission import ClockRules
@@ -96,9 +98,11 @@ class GatewayProcess:
     async def _routes(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> list[Route]:
         routes: list[Route] = []
         if Part.COLLECT in self.parts:
-            routes += (await self._collector(doorkeeper, stack)).routes()
+            collector = await self._collector(doorkeeper, stack)
+            routes += collector.routes()
+            routes += ImpressionCollector(doorkeeper, collector.publisher, collector.max_future_micros).routes()
         if Part.READ in self.parts:
-            routes += (await self._reader(doorkeeper, stack)).routes()
+            routes += await self._questions(doorkeeper, stack)
             routes += (await self._live_feeds(doorkeeper, stack)).routes()
             routes += ui_routes()
         document = description(routes, __version__)
@@ -115,14 +119,15 @@ class GatewayProcess:
             self.settings.gateway.request_bytes,
         )
 
-    async def _reader(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> Reader:
+    async def _questions(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> list[Route]:
         settings = self.settings.gateway
-        return Reader(
-            doorkeeper,
-            await stack.enter_async_context(open_timeline(self.settings, doorkeeper.registry)),
-            reads=Bulkhead(settings.open_reads, settings.read_timeout),
-            exports=Bulkhead(settings.open_exports, settings.read_timeout),
-        )
+        timeline = await stack.enter_async_context(open_timeline(self.settings, doorkeeper.registry))
+        reads = Bulkhead(settings.open_reads, settings.read_timeout)
+        exports = Bulkhead(settings.open_exports, settings.read_timeout)
+        return [
+            *Reader(doorkeeper, timeline, reads, exports).routes(),
+            *SeenReader(doorkeeper, timeline, reads).routes(),
+        ]
 
     async def _live_feeds(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> Live:
         kafka, topics, worker = self.settings.kafka, self.settings.topics, self.settings.worker

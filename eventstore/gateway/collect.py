@@ -1,6 +1,7 @@
 """Events in: the calls of the Segment API, and our own envelope. An answer of 200 says that Kafka has them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
@@ -100,7 +101,7 @@ class Collector:
 
         async def handle(request: Request) -> Response:
             raw = await request.body(MAX_CALL_BYTES)
-            tenant = request.tenant or self._tenant_of(_read(_key, raw).writeKey)
+            tenant = request.tenant or self._tenant_of(read_json(_key, raw).writeKey)
             intake = self._intake(tenant, request)
             intake.call(raw, Delivery(tenant.name, request.received_micros, kind=kind))
             await self._settle(request, intake)
@@ -110,7 +111,7 @@ class Collector:
 
     async def batch(self, request: Request) -> Response:
         """Calls that each name their type. Bad ones are told by their place, good ones are accepted."""
-        batch = _read(_batch, await request.body(MAX_BATCH_BYTES))
+        batch = read_json(_batch, await request.body(MAX_BATCH_BYTES))
         tenant = request.tenant or self._tenant_of(batch.writeKey)
         intake = self._intake(tenant, request)
         delivery = Delivery(tenant.name, request.received_micros, batch.sentAt, batch.context)
@@ -131,7 +132,7 @@ class Collector:
             intake.envelope(raw)
             await self._settle(request, intake)
             return _receipt(intake, refusal=400)
-        for each in _read(_list, raw):
+        for each in read_json(_list, raw):
             intake.envelope(bytes(each))
         await self._settle(request, intake)
         return _receipt(intake)
@@ -159,17 +160,13 @@ class Collector:
         if not accepted and not refused:
             return
         self.doorkeeper.charge(intake.tenant, len(accepted) + len(refused))
-        try:
+        with confirming():
             # the bad ones first: should they fail, nothing of the request has been accepted
             if refused:
                 await self.dead_letters.send([self._dead_letter(each, request.received_micros) for each in refused])
             if accepted:
                 await self.publisher.publish(accepted)
             intake.settle(accepted, refused)
-        except TransientKafkaError as error:
-            raise HttpError(503, "Kafka has not confirmed the events: send them again", (RETRY_AFTER,)) from error
-        except KafkaError as error:
-            raise HttpError(503, "Kafka refuses the events: see the gateway's log", (RETRY_AFTER,)) from error
 
     def _dead_letter(self, event: RefusedEvent, received_micros: int) -> Reject:
         return Reject(
@@ -182,6 +179,17 @@ class Collector:
         )
 
 
+@contextmanager
+def confirming() -> Iterator[None]:
+    """Answers with 503 what Kafka does not confirm."""
+    try:
+        yield
+    except TransientKafkaError as error:
+        raise HttpError(503, "Kafka has not confirmed the events: send them again", (RETRY_AFTER,)) from error
+    except KafkaError as error:
+        raise HttpError(503, "Kafka refuses the events: see the gateway's log", (RETRY_AFTER,)) from error
+
+
 def _receipt(intake: Intake, refusal: int = 200) -> Response:
     """What is answered, with the status `refusal` if anything was refused."""
     success = not intake.refused_count
@@ -189,7 +197,12 @@ def _receipt(intake: Intake, refusal: int = 200) -> Response:
     return Response(200 if success else refusal, encode(receipt))
 
 
-def _read(decode: Callable[[bytes], T], raw: bytes) -> T:
+def read_json(decode: Callable[[bytes], T], raw: bytes) -> T:
+    """A body's value.
+
+    Raises:
+        HttpError: 400, it is not JSON of that shape.
+    """
     try:
         return decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

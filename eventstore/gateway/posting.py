@@ -7,7 +7,7 @@ from eventstore.gateway.openapi import body, problem_or
 
 _TEXT: Final = {"type": "string"}
 _OBJECT: Final = {"type": "object"}
-_TIME: Final = {"type": ["string", "integer"], "description": "RFC 3339, or milliseconds since the epoch."}
+TIME: Final = {"type": ["string", "integer"], "description": "RFC 3339, or milliseconds since the epoch."}
 
 _CALL: Final[dict[str, Any]] = {
     "type": "object",
@@ -23,8 +23,8 @@ _CALL: Final[dict[str, Any]] = {
         "previousId": _TEXT,
         "context": _OBJECT,
         "messageId": {"type": "string", "description": "The same one again makes no second row.", "maxLength": 100},
-        "timestamp": _TIME,
-        "sentAt": _TIME,
+        "timestamp": TIME,
+        "sentAt": TIME,
         "writeKey": {"type": "string", "description": "In place of the Authorization header."},
     },
 }
@@ -35,7 +35,7 @@ _BATCH: Final = {
     "properties": {
         "batch": {"type": "array", "items": _TYPED},
         "context": {"type": "object", "description": "For calls without one."},
-        "sentAt": _TIME,
+        "sentAt": TIME,
         "writeKey": _TEXT,
     },
 }
@@ -48,7 +48,7 @@ _ENVELOPE: Final = {
         "uid": {"type": "string", "minLength": 1, "maxLength": 256},
         "event": {"type": "string", "minLength": 1, "maxLength": 128},
         "message_id": {"type": "string", "maxLength": 100},
-        "timestamp": {**_TIME, "description": "RFC 3339 with a zone, or milliseconds since the epoch; default: now."},
+        "timestamp": {**TIME, "description": "RFC 3339 with a zone, or milliseconds since the epoch; default: now."},
         "properties": _OBJECT,
         "context": _OBJECT,
     },
