@@ -12,6 +12,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.partitions: defaultdict[tuple[str, str, int], dict[Position, StoredEvent]] = defaultdict(dict)
+        self.newest: defaultdict[tuple[str, str], dict[str, StoredEvent]] = defaultdict(dict)
+        """By tenant and user, then by name."""
         self.impressions: defaultdict[Partition, dict[str, SeenPost]] = defaultdict(dict)
         self.asked: list[Slice] = []
         self.fetched = 0
@@ -19,6 +21,11 @@ class MemoryStore:
     def insert(self, tenant: str, uid: str, tier: Tier, *events: StoredEvent) -> None:
         for event in events:
             self.partitions[tenant, uid, tier.buckets.bid(event.timestamp)][event.position] = event
+
+    def keep(self, tenant: str, uid: str, event: StoredEvent) -> None:
+        """At hand, if it is the newest of its name."""
+        held = self.newest[tenant, uid]
+        held[event.event] = max(held.get(event.event, event), event, key=lambda each: each.timestamp)
 
     async def read(self, part: Slice, event: str | None, limit: int) -> list[StoredEvent]:
         self.asked.append(part)
@@ -29,6 +36,10 @@ class MemoryStore:
     async def count(self, part: Slice, event: str | None) -> int:
         self.asked.append(part)
         return len(self._rows(part, event))
+
+    async def latest(self, tenant: str, uid: str, names: Sequence[str]) -> list[StoredEvent]:
+        held = self.newest[tenant, uid]
+        return [held[name] for name in names if name in held]
 
     async def seen(self, partition: Partition, posts: Sequence[str]) -> list[SeenPost]:
         held = self.impressions[partition]

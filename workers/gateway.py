@@ -24,6 +24,7 @@ from eventstore.gateway.collect import Collector
 from eventstore.gateway.cors import Cors
 from eventstore.gateway.docs import docs_route
 from eventstore.gateway.impressions import ImpressionCollector
+from eventstore.gateway.latest import LatestReader
 from eventstore.gateway.live import Live
 from eventstore.gateway.openapi import description, description_route
 from eventstore.gateway.read import Reader
@@ -126,6 +127,7 @@ class GatewayProcess:
         exports = Bulkhead(settings.open_exports, settings.read_timeout)
         return [
             *Reader(doorkeeper, timeline, reads, exports).routes(),
+            *LatestReader(doorkeeper, timeline, reads).routes(),
             *SeenReader(doorkeeper, timeline, reads).routes(),
         ]
 

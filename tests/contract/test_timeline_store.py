@@ -14,9 +14,11 @@ from cassandra.cluster import Session
 from cassandra.query import BoundStatement
 
 from eventstore.config import ReaderSettings
-from eventstore.events.cells import FIRST_SEEN, LAST_SEEN, STATEMENTS, values
+from eventstore.events.cells import STATEMENTS, Cells, encode, values
 from eventstore.events.impressions import Impression, encode_impression
+from eventstore.events.row import Row
 from eventstore.events.stored import LOWEST_EID, Partition, Position, SeenPost, Slice, StoredEvent
+from eventstore.ingest.latest import latest_row
 from eventstore.registry import load_registry
 from eventstore.store.reader import EventReader
 from eventstore.store.schema import apply_schema
@@ -45,6 +47,8 @@ class Held(Protocol):
 
     def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None: ...
 
+    def keep(self, tenant: str, uid: str, event: StoredEvent) -> None: ...
+
     def show(self, *impressions: Impression) -> None: ...
 
 
@@ -54,6 +58,9 @@ class InMemory:
 
     def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None:
         self.store.partitions[tenant, uid, bid].update((event.position, event) for event in events)
+
+    def keep(self, tenant: str, uid: str, event: StoredEvent) -> None:
+        self.store.keep(tenant, uid, event)
 
     def show(self, *impressions: Impression) -> None:
         for each in impressions:
@@ -68,7 +75,7 @@ class OverCql:
         self.store = EventReader(cluster, session, ReaderSettings(page_rows=PAGE_ROWS, request_timeout=10.0))
         self.session = session
         self.inserts = {
-            head: session.prepare(statement_in(cluster.keyspace, STATEMENTS[head])) for head in (LAST_SEEN, FIRST_SEEN)
+            head: session.prepare(statement_in(cluster.keyspace, name)) for head, name in STATEMENTS.items()
         }
         self.prepared = session.prepare(
             "INSERT INTO events (tenant, uid, bid, ts, eid, event, properties, context) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -80,11 +87,22 @@ class OverCql:
             self.session.execute(self.prepared, (tenant, uid, bid, row.timestamp, row.eid, row.event, *texts))
 
     def show(self, *impressions: Impression) -> None:
-        """By the statements that the workers use."""
         for cells in chain.from_iterable(map(encode_impression, impressions)):
-            bound = BoundStatement(self.inserts[cells[:2]])
-            bound.values = values(cells)
-            self.session.execute(bound)
+            self.write(cells)
+
+    def keep(self, tenant: str, uid: str, event: StoredEvent) -> None:
+        row = Row(
+            uid=uid, tenant=tenant, bid=BID, ts_ms=event.timestamp, eid=event.eid.bytes, event=event.event,
+            properties=bytes(event.properties), context=bytes(event.context), write_micros=event.timestamp * 1_000,
+            ttl_seconds=None,
+        )  # fmt: skip
+        self.write(latest_row(encode(row)))
+
+    def write(self, cells: Cells) -> None:
+        """By the statements that the workers use."""
+        bound = BoundStatement(self.inserts[cells[:2]])
+        bound.values = values(cells)
+        self.session.execute(bound)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +224,20 @@ def test_the_stored_json_comes_back_as_it_was_sent(held: Held, uid: str) -> None
 
     [found] = read(held, whole(uid))
     assert (bytes(found.properties).decode(), bytes(found.context), found.event) == (text, b"{ }", event.event)
+
+
+def test_of_each_name_that_is_asked_for_the_newest_event_is_at_hand(held: Held, uid: str) -> None:
+    for number in (2, 3, 1):
+        held.keep("shop", uid, stored(FIRST + number, number))
+    held.keep("shop", uid, stored(FIRST, 9, "größe, 1"))
+    held.keep("shop", uid, stored(FIRST, 4, "not asked for"))
+    held.keep("forum", uid, stored(FIRST + 7, 7))
+    found = asyncio.run(held.store.latest("shop", uid, ["product_viewed", "größe, 1", "never came"]))
+    assert {event.event: event for event in found} == {
+        "product_viewed": stored(FIRST + 3, 3),
+        "größe, 1": stored(FIRST, 9, "größe, 1"),
+    }
+    assert asyncio.run(held.store.latest("shop", f"{uid}-other", ["product_viewed"])) == []
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,7 +14,7 @@ from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
 from eventstore.tenancy import KeyUse
 from eventstore.timeline.connect import now_ms
-from tests.builders import DAY_MS
+from tests.builders import DAY_MS, envelope
 from tests.gateways import GatewayUnderTest, key, running_gateway, with_keys
 from tests.stacks import RunningStack
 from tests.waiting import until
@@ -37,7 +37,7 @@ INSERT = (
 @pytest.fixture(scope="module")
 def world(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     tenants = {
-        "shop": with_keys("shop", tier="t30"),
+        "shop": with_keys("shop", tier="t30", latest=["viewed", "bought"]),
         "forum": with_keys("forum", tier="t15", rate={"per_second": 1, "burst": 2}),
     }
     with own_world(stack, tmp_path_factory.mktemp("read"), tenants) as made:
@@ -112,6 +112,45 @@ def test_exports_that_are_not_read_take_little_memory_and_nobody_elses_place(gat
         lambda: gateway.ask("GET", f"{USER}/events?format=ndjson", key=READ).status == 200,
         "the places to be given back",
     )
+
+
+def test_the_newest_event_of_each_listed_name_is_at_hand(world: World, gateway: GatewayUnderTest) -> None:
+    """From Kafka through a worker to the answer; the oldest comes last."""
+    user, now = "/v1/tenants/shop/users/latest", now_ms()
+    sent = [("viewed", 2), ("bought", 5), ("other", 0), ("viewed", 1), ("viewed", 20 * DAY_MS)]
+    world.publish([
+        (b"shop:latest", envelope(uid="latest", event=name, timestamp=now - age, properties={"age": age})) for name, age in sent
+    ])  # fmt: skip
+    worker = world.start_worker()
+    until(lambda: gateway.ask("GET", f"{user}/count?last=30d", key=READ).json["count"] == len(sent), "the events", 60)
+    worker.terminate()
+    assert worker.wait() == 0
+    found = gateway.ask("GET", f"{user}/latest", key=READ).json["latest"]
+    assert {name: event["properties"]["age"] for name, event in found.items()} == {"viewed": 1, "bought": 5}
+    newest = gateway.ask("GET", f"{user}/events?event=viewed&limit=1", key=READ).json["events"]
+    assert gateway.ask("GET", f"{user}/latest?events=viewed", key=READ).json == {"latest": {"viewed": newest[0]}}
+    assert gateway.ask("GET", f"{USER}/latest?events=bought,viewed", key=READ).json == {"latest": {}}
+
+
+@pytest.mark.parametrize(
+    ("tenant", "query", "told"),
+    [
+        (
+            "shop",
+            "events=viewed,other",
+            "events: expected names out of tenants.shop.latest (viewed, bought), got 'other'",
+        ),
+        ("shop", "events=viewed,", "events: expected names with commas between them"),
+        ("shop", "event=viewed", "event: expected one of events"),
+        ("forum", "", "events: expected a list of names in tenants.forum.latest, found none"),
+    ],
+)
+def test_names_that_are_not_listed_are_not_at_hand(
+    gateway: GatewayUnderTest, tenant: str, query: str, told: str
+) -> None:
+    answer = gateway.ask("GET", f"/v1/tenants/{tenant}/users/u/latest?{query}", key=key(tenant, KeyUse.READ))
+    assert answer.status == 400
+    assert answer.json["detail"].startswith(told)
 
 
 def test_a_wrong_question_is_told_by_its_parameter(gateway: GatewayUnderTest) -> None:

@@ -225,3 +225,24 @@ def test_a_page_encodes_with_the_stored_json_untouched() -> None:
     event = StoredEvent(1, stored().eid, "x", msgspec.Raw(b'{"price": 1.50}'), msgspec.Raw(b"{}"))
 
     assert b'"properties":{"price": 1.50}' in msgspec.json.encode(Page([event], None))
+
+
+def test_the_newest_of_listed_names_are_at_hand_by_name() -> None:
+    store = MemoryStore()
+    for event in (stored(NOW_MS - 1, 1), stored(NOW_MS, 2), stored(NOW_MS - 9, 3, "added_to_cart")):
+        store.keep("shop", "u1", event)
+    known = registry(
+        Tenant("shop", tier(), latest=("product_viewed", "added_to_cart", "never_sent")), Tenant("forum", tier())
+    )
+    reader = timeline(store, known)
+    cart, product = stored(NOW_MS - 9, 3, "added_to_cart"), stored(NOW_MS, 2)
+    every = {"product_viewed": product, "added_to_cart": cart}
+    assert asyncio.run(reader.at_hand("shop", "u1")) == every
+    assert asyncio.run(reader.at_hand("shop", "u1", ["added_to_cart", "added_to_cart"])) == {"added_to_cart": cart}
+    assert asyncio.run(reader.at_hand("shop", "u2")) == {}
+    for tenant, names, told in (
+        ("shop", ["product_viewed", "signed_up"], r"tenants\.shop\.latest \(product_viewed, .*\), got 'signed_up'"),
+        ("forum", [], r"list of names in tenants\.forum\.latest, found none"),
+    ):
+        with pytest.raises(QueryError, match=told):
+            asyncio.run(reader.at_hand(tenant, "u1", names))
