@@ -68,7 +68,7 @@ def reach(tiers: Iterable[Tier], now_ms: int, clock: ClockRules) -> list[Reach]:
     return [
         Reach(
             tier,
-            tuple(tier.buckets.between(max(0, now_ms - tier.retention_seconds * 1_000 - slack_ms), now_ms + ahead_ms)),
+            tuple(tier.buckets.between(max(0, now_ms - tier.longest_seconds * 1_000 - slack_ms), now_ms + ahead_ms)),
         )
         for tier in tiers
     ]
@@ -147,6 +147,6 @@ def unused_clusters(registry: Registry, held: Iterable[Tier]) -> Sequence[str]:
 
 def outlived(erasures: Iterable[Erasure], registry: Registry, now_ms: int, clock: ClockRules) -> list[Erasure]:
     """Those whose moment is older than anything that any tier could still store or hold."""
-    longest = max((tier.retention_seconds for tier in registry.tiers.values()), default=0)
+    longest = max((tier.longest_seconds for tier in registry.tiers.values()), default=0)
     oldest_micros = (now_ms - int(1_000 * (longest + clock.late_after_seconds))) * 1_000
     return [erasure for erasure in erasures if erasure.to_micros < oldest_micros] if registry.tiers else []

@@ -59,6 +59,11 @@ class Tier:
     buckets: BucketHistory
     compaction: Compaction = Compaction.TIME_WINDOW
 
+    @property
+    def longest_seconds(self) -> int:
+        """For how long anything of a moment is kept."""
+        return max(self.retention_seconds, self.impressions_retention_seconds)
+
 
 class KeyUse(StrEnum):
     """What an API key is good for. A write key stands in the source of web pages and apps, so it must read nothing."""

@@ -13,10 +13,12 @@ from typer.testing import CliRunner, Result
 
 from eventstore.cli import erase, erasures
 from eventstore.events.erasure import Erasure, Erasures
+from eventstore.events.stored import SeenPost
 from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
 from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.table import TopicTable
+from eventstore.timeline.connect import open_timeline
 from tests.builders import DAY_MS, envelope
 from tests.stacks import RunningStack
 from tests.waiting import until
@@ -73,6 +75,23 @@ def publish(world: World, uid: str, *ages_ms: int, tenant: str = "shop") -> None
 
 def rows(world: World, uid: str, tenant: str = "shop") -> int:
     return world.census().users.get((tenant, uid), 0)
+
+
+def show(world: World, uid: str, posts: dict[str, int]) -> None:
+    """Publish when the user has seen these posts, and wait until it is stored."""
+    record = {"tenant": "shop", "uid": uid, "posts": [{"id": post, "at": at} for post, at in posts.items()]}
+    world.publish([(f"shop:{uid}".encode(), json.dumps(record).encode())])
+    world.wait_until_caught_up()
+
+
+def seen(world: World, uid: str) -> dict[str, tuple[int, int]]:
+    """When the user has seen posts, first and last."""
+
+    async def ask() -> dict[str, SeenPost]:
+        async with open_timeline(world.settings, lambda: load_registry(world.registry)) as timeline:
+            return await timeline.posts.seen("shop", uid, ["p1", "p2", "p3"])
+
+    return {post: (each.first_ms, each.last_ms) for post, each in asyncio.run(ask()).items()}
 
 
 def newest(world: World, uid: str) -> list[int]:
@@ -147,6 +166,20 @@ def test_an_older_row_that_is_written_after_the_delete_is_not_seen(world: World,
     write_late(world, "c30", uid, NOW_MS - DAY_MS - 5)
     write_late(world, "c30", uid, NOW_MS - 12 * DAY_MS)  # of a bucket where nothing stood
     assert rows(world, uid) == 0
+
+
+def test_what_an_erased_user_has_seen_goes_too_and_what_is_seen_later_is_known(world: World, uid: str) -> None:
+    old = {"p1": NOW_MS - 2 * DAY_MS, "p2": NOW_MS - 25 * DAY_MS}
+    show(world, uid, old | {"p3": NOW_MS - 1_000})
+    assert seen(world, uid) == {post: (at, at) for post, at in (old | {"p3": NOW_MS - 1_000}).items()}
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((NOW_MS - DAY_MS) // 1_000))
+
+    ran(world, "erase", "shop", uid, "--to", at, "--execute")
+    # in its bucket the delete shadows the first time of p3: the last one stands for it
+    assert seen(world, uid) == {"p3": (NOW_MS - 1_000, NOW_MS - 1_000)}
+    show(world, uid, old)  # a replay
+    show(world, uid, {"p1": NOW_MS})
+    assert seen(world, uid) == {"p1": (NOW_MS, NOW_MS), "p3": (NOW_MS - 1_000, NOW_MS - 1_000)}
 
 
 def test_rows_that_a_tenant_left_behind_on_another_tier_go_too(world: World, uid: str) -> None:

@@ -59,6 +59,13 @@ def test_an_erasure_heard_after_a_longer_one_does_not_shorten_it() -> None:
     assert erasures.floor(key) == 10
 
 
+def test_buckets_that_hold_impressions_only_are_reached_too() -> None:
+    longer = replace(tier(days=30, width_days=10), impressions_retention_seconds=60 * 86_400)
+    (events,) = reach([tier(days=30, width_days=10)], NOW_MS, ClockRules())
+    (both,) = reach([longer], NOW_MS, ClockRules())
+    assert len(both.buckets) == len(events.buckets) + 3
+
+
 def plan(scope: Scope) -> Plan:
     return Plan("r1", "events", "g", {}, scope, (), NOW_MS)
 
