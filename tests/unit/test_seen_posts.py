@@ -1,0 +1,125 @@
+"""Which posts a user has seen, over a store in memory."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from eventstore.errors import CursorError, QueryError
+from eventstore.events.stored import Partition, SeenPost
+from eventstore.tenancy import Cluster, Tenant
+from eventstore.tenancy.buckets import history
+from eventstore.timeline import PostsPage, PostsQuery, SeenPosts, TimelineQuery
+from eventstore.timeline.cursor import Cursor, encode
+from eventstore.timeline.posts import MAX_CANDIDATES, POSTS_A_READ
+from tests.builders import DAY_MS, NOW_MS, registry, stored, tier
+from tests.timeline_memory import MemoryStore
+
+pytestmark = pytest.mark.unit
+
+T30 = replace(
+    tier(buckets=history([(0, 10 * DAY_MS), (NOW_MS - 4 * DAY_MS, DAY_MS)])), impressions_retention_seconds=20 * 86_400
+)
+KNOWN = registry(Tenant("shop", T30))
+
+
+class Asked(MemoryStore):
+    """Remembers how many posts each read asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def seen(self, partition: Partition, posts: Sequence[str]) -> list[SeenPost]:
+        self.sizes.append(len(posts))
+        return await super().seen(partition, posts)
+
+    async def of(self, cluster: Cluster) -> "Asked":
+        return self
+
+
+def shown(**ages: int) -> Asked:
+    """A store of posts seen so many milliseconds ago; a number in a post's name tells its sightings apart: p1_2."""
+    store = Asked()
+    for name, age in ages.items():
+        post, at = name.partition("_")[0], NOW_MS - age
+        held = store.impressions[Partition("u1", "shop", T30.buckets.bid(at))]
+        held[post] = SeenPost(post, at, at).joined(held.get(post, SeenPost(post, at, at)))
+    return store
+
+
+def over(store: MemoryStore) -> SeenPosts:
+    return SeenPosts(lambda name: KNOWN.tenants[name].tier, store, lambda: NOW_MS, DAY_MS)
+
+
+def seen(store: MemoryStore, *posts: str) -> dict[str, tuple[int, int]]:
+    found = asyncio.run(over(store).seen("shop", "u1", posts))
+    return {post: (NOW_MS - each.first_ms, NOW_MS - each.last_ms) for post, each in found.items()}
+
+
+def pages(store: MemoryStore, limit: int, start_ms: int | None = None) -> list[list[str]]:
+    found: list[list[str]] = []
+    cursor = None
+    while not found or cursor is not None:
+        query = PostsQuery("shop", "u1", start_ms)
+        page: PostsPage = asyncio.run(over(store).page(query, limit=limit, cursor=cursor))
+        found.append([each.post for each in page.posts])
+        cursor = page.next_cursor
+    return found
+
+
+def test_sightings_in_several_buckets_are_joined() -> None:
+    store = shown(p1=5, p1_2=3 * DAY_MS, p1_3=15 * DAY_MS, p2=0, p3=-DAY_MS + 1)
+    assert seen(store, "p1", "p2", "p3", "p4", "p1") == {
+        "p1": (15 * DAY_MS, 5), "p2": (0, 0), "p3": (-DAY_MS + 1, -DAY_MS + 1),
+    }  # fmt: skip
+
+
+def test_what_is_past_the_retention_of_impressions_is_not_told_though_it_is_still_there() -> None:
+    store = shown(old=20 * DAY_MS + 1, kept=20 * DAY_MS)
+    assert seen(store, "old", "kept") == {"kept": (20 * DAY_MS, 20 * DAY_MS)}
+    assert pages(store, 10) == [["kept"]]
+
+
+def test_no_read_asks_for_more_than_servers_allow_by_default() -> None:
+    store = Asked()
+    assert seen(store, *map(str, range(MAX_CANDIDATES))) == {}
+    assert max(store.sizes) == POSTS_A_READ
+    assert sum(store.sizes) % MAX_CANDIDATES == 0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
+def test_pages_give_every_post_of_the_range_once_the_newest_bucket_first(limit: int) -> None:
+    store = shown(b=0, a=1, d=2 * DAY_MS, c=2 * DAY_MS, e=12 * DAY_MS, x=19 * DAY_MS, f=12 * DAY_MS)
+    order = [post for page in pages(store, limit, NOW_MS - 13 * DAY_MS) for post in page]
+    assert order == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_a_cursor_keeps_to_the_range_and_the_user_that_it_was_given_for() -> None:
+    store = shown(a=0, b=DAY_MS)
+    first = asyncio.run(over(store).page(PostsQuery("shop", "u1", NOW_MS - 2 * DAY_MS), limit=1))
+    assert first.next_cursor is not None
+    later = PostsQuery("shop", "u1", NOW_MS)  # as "the last two days" would be much later
+    second = asyncio.run(over(store).page(later, limit=5, cursor=first.next_cursor))
+    assert [each.post for each in second.posts] == ["b"]
+    of_events = encode(Cursor(None, stored().position), TimelineQuery("shop", "u1"))
+    for other, cursor in ((PostsQuery("shop", "u2"), first.next_cursor), (later, of_events), (later, "x")):
+        with pytest.raises(CursorError):
+            asyncio.run(over(store).page(other, limit=5, cursor=cursor))
+
+
+@pytest.mark.parametrize(
+    "posts", [(), ("",), ("p", "x" * 257), ("\udcff",), tuple(map(str, range(MAX_CANDIDATES + 1)))]
+)
+def test_candidates_that_cannot_be_asked_for_are_refused(posts: tuple[str, ...]) -> None:
+    with pytest.raises(QueryError, match="posts: expected"):
+        seen(MemoryStore(), *posts)
+
+
+def test_a_page_has_bounds_and_a_user_a_name() -> None:
+    for limit in (0, 1_001):
+        with pytest.raises(QueryError, match="limit"):
+            asyncio.run(over(MemoryStore()).page(PostsQuery("shop", "u1"), limit=limit))
+    with pytest.raises(QueryError, match="uid"):
+        PostsQuery("shop", "")
