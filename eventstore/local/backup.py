@@ -1,9 +1,9 @@
-"""Backups of one table of an embedded node: a snapshot, and what has been flushed since (increments).
+"""Backups of the tables of an embedded node: a snapshot, and what has been flushed since (increments).
 
 Below the backup directory, for each snapshot::
 
-    <cluster>/<snapshot>/snapshot/<keyspace>/events/           every table file at the snapshot's moment
-    <cluster>/<snapshot>/increments/<mark>/<keyspace>/events/  what was flushed since, up to that mark
+    <cluster>/<snapshot>/snapshot/<keyspace>/<table>/           every table file at the snapshot's moment
+    <cluster>/<snapshot>/increments/<mark>/<keyspace>/<table>/  what was flushed since, up to that mark
 
 Files are real copies: a backup that shares its disk blocks with the data is lost with them.
 """
@@ -21,13 +21,13 @@ import yaml
 
 from eventstore.config import Settings
 from eventstore.errors import LocalStackError, QueryError, RefusedError
+from eventstore.events.cells import TableName
 from eventstore.local import process
 from eventstore.local.cassandra import CassandraNode
 from eventstore.local.jolokia import STORAGE, Jolokia
 from eventstore.local.layout import lay_out
 from eventstore.tenancy import Cluster, Registry
 
-TABLE: Final = "events"
 KEEPING: Final = "keeping.json"
 """Beside a snapshot: the server process that has kept every flushed file since."""
 CONTENTS: Final = "TOC.txt"
@@ -51,15 +51,16 @@ class NodeBackups:
         self._management.execute(
             STORAGE,
             "takeSnapshot(java.lang.String,java.util.Map,[Ljava.lang.String;)",
-            [name, {}, [f"{self.keyspace}.{TABLE}"]],
+            [name, {}, [f"{self.keyspace}.{table}" for table in TableName]],
         )
         target = self._place(self.directory / name / "snapshot")
         with _whole(target) as part:
-            _copy(complete(self._table / "snapshots" / name), part)
+            for table in TableName:
+                _copy(complete(self._files(table) / "snapshots" / name), part / table)
         self._management.execute(
             STORAGE, "clearSnapshot(java.lang.String,[Ljava.lang.String;)", [name, [self.keyspace]]
         )
-        self._drop_increments({path.name for path in target.iterdir()})
+        self._drop_increments(target)
         if (keeping := self._keeping()) is not None:
             (self.directory / name / KEEPING).write_bytes(msgspec.json.encode(keeping))
         return target
@@ -73,11 +74,13 @@ class NodeBackups:
         """
         self.check_unbroken(snapshot)
         self._management.execute(
-            STORAGE, "forceKeyspaceFlush(java.lang.String,[Ljava.lang.String;)", [self.keyspace, [TABLE]]
+            STORAGE, "forceKeyspaceFlush(java.lang.String,[Ljava.lang.String;)", [self.keyspace, [*TableName]]
         )
         target = self._place(self.directory / snapshot / "increments" / name)
         with _whole(target) as part:
-            taken = _copy(complete(self._table / "backups"), part)
+            taken = [
+                path for table in TableName for path in _copy(complete(self._files(table) / "backups"), part / table)
+            ]
         for path in taken:
             path.unlink()
         return target
@@ -116,8 +119,10 @@ class NodeBackups:
 
     def load(self, place: Path) -> None:
         """Have the running node take in every row of these files; rows it has already stay as they are."""
-        if any(complete(place)):
-            self._management.execute(STORAGE, "bulkLoad", [str(place)])
+        for table in TableName:
+            if any(complete(place / table)):
+                # the loader takes the names of keyspace and table from the last two directories
+                self._management.execute(STORAGE, "bulkLoad", [str(place / table)])
 
     @property
     def _management(self) -> Jolokia:
@@ -126,13 +131,12 @@ class NodeBackups:
         return Jolokia(self.node.name, self.node.address, self.node.management_port)
 
     def _place(self, below: Path) -> Path:
-        """The loader takes the names of keyspace and table from the last two directories."""
-        return (below / self.keyspace / TABLE).resolve()
+        """The directory that has one for each table."""
+        return (below / self.keyspace).resolve()
 
-    @property
-    def _table(self) -> Path:
-        """The table's directory; one that was dropped and created again leaves its old one behind."""
-        there = (self.node.data / "data" / self.keyspace).glob(f"{TABLE}-*")
+    def _files(self, table: TableName) -> Path:
+        """The node's directory of a table; one that was dropped and created again leaves its old one behind."""
+        there = (self.node.data / "data" / self.keyspace).glob(f"{table}-*")
         # the name ends in the table's id, a UUID with the time of its creation
         return max(there, key=lambda path: UUID(path.name.rpartition("-")[2]).time)
 
@@ -158,11 +162,12 @@ class NodeBackups:
                 "it if it runs without, and take a new snapshot"
             )
 
-    def _drop_increments(self, held: set[str]) -> None:
+    def _drop_increments(self, snapshot: Path) -> None:
         """What the snapshot holds need not be kept as an increment too."""
-        for path in (self._table / "backups").glob("*"):
-            if path.name in held:
-                path.unlink()
+        for table in TableName:
+            for path in (self._files(table) / "backups").glob("*"):
+                if (snapshot / table / path.name).exists():
+                    path.unlink()
 
 
 def node_backups(settings: Settings, registry: Registry, cluster: Cluster) -> NodeBackups:
@@ -182,6 +187,7 @@ def complete(directory: Path) -> Iterator[Path]:
 
 def _copy(files: Iterable[Path], to: Path) -> list[Path]:
     copied = list(files)
+    to.mkdir()
     for path in copied:
         shutil.copy2(path, to / path.name)
     return copied

@@ -90,8 +90,10 @@ def backups(tmp_path: Path, agent: Agent) -> NodeBackups:
 
 @pytest.fixture
 def table(backups: NodeBackups) -> Path:
-    """The table's directory; an older one of a table that was dropped lies beside it."""
+    """The directory of the events; an older one of a table that was dropped lies beside it."""
     keyspace = backups.node.data / "data" / "ks"
+    for name in ("latest", "impressions"):
+        (keyspace / f"{name}-0ca27510e63311f1a838dd139fd19619").mkdir(parents=True)
     table_file(keyspace / "events-be9bc970e63211f19e601baaf0f42751" / "backups", 1)
     return keyspace / "events-0ca27510e63311f1a838dd139fd19619"
 
@@ -118,19 +120,22 @@ def test_a_snapshot_is_copied_and_then_cleared_on_the_node(
     backups: NodeBackups, table: Path, agent: Agent, running: object
 ) -> None:
     def take(arguments: list[Any]) -> None:
-        assert arguments == ["s1", {}, ["ks.events"]]
+        assert arguments == ["s1", {}, ["ks.events", "ks.latest", "ks.impressions"]]
         table_file(table / "snapshots" / "s1", 4)
+        table_file(latest / "snapshots" / "s1", 9)
 
+    latest = table.with_name(table.name.replace("events", "latest"))
+    table_file(latest / "backups", 4)
     table_file(table / "backups", 4)
     table_file(table / "backups", 5)
     agent.on["takeSnapshot"] = take
     place = backups.take_snapshot("s1")
-    assert [path.name for path in sorted(place.iterdir())] == [f"da-4-bti-{part}" for part in PARTS]
-    assert place.parts[-2:] == ("ks", "events")
+    for name, generation in (("events", 4), ("latest", 9)):
+        assert {path.name for path in (place / name).iterdir()} == {f"da-{generation}-bti-{part}" for part in PARTS}
+    assert (place.name, [*(place / "impressions").iterdir()]) == ("ks", [])
     assert agent.operations == ["takeSnapshot", "clearSnapshot"]
-    assert {path.name[:4] for path in (table / "backups").iterdir()} == {"da-5"}, (
-        "what the snapshot holds is no increment"
-    )
+    left = {each.name[:6]: {path.name[:4] for path in (each / "backups").iterdir()} for each in (table, latest)}
+    assert left == {"events": {"da-5"}, "latest": {"da-4"}}, "what the snapshot holds is no increment"
 
 
 def test_increments_hold_what_was_flushed_since_the_last_one(
@@ -142,8 +147,8 @@ def test_increments_hold_what_was_flushed_since_the_last_one(
     first = backups.take_increment("s1", "m1")
     agent.on["forceKeyspaceFlush"] = lambda _: table_file(table / "backups", 7)
     second = backups.take_increment("s1", "m2")
-    assert {path.name[:4] for path in first.iterdir()} == {"da-6"}
-    assert {path.name[:4] for path in second.iterdir()} == {"da-7"}
+    assert {path.name[:4] for path in (first / "events").iterdir()} == {"da-6"}
+    assert {path.name[:4] for path in (second / "events").iterdir()} == {"da-7"}
     assert backups.increments("s1", ["m1", "m2"]) == [first, second]
 
 
@@ -192,11 +197,12 @@ def test_a_snapshot_that_is_cut_short_is_not_taken_for_one(
 
 
 def test_loading_names_the_directory_and_an_empty_one_is_passed_over(backups: NodeBackups, agent: Agent) -> None:
-    place = backups.directory / "s1" / "snapshot" / "ks" / "events"
-    table_file(place, 1)
+    place = backups.directory / "s1" / "snapshot" / "ks"
+    table_file(place / "events", 1)
+    table_file(place / "impressions", 1)
+    (place / "latest").mkdir()
     backups.load(place)
-    backups.load(place.with_name("nothing"))
-    assert [asked["arguments"] for asked in agent.asked] == [[str(place)]]
+    assert [asked["arguments"] for asked in agent.asked] == [[str(place / "events")], [str(place / "impressions")]]
 
 
 def test_what_the_server_refuses_is_one_line_that_names_its_log(backups: NodeBackups, agent: Agent) -> None:
