@@ -102,8 +102,8 @@ class Arena:
             session.execute(f"DROP KEYSPACE IF EXISTS {cluster.keyspace}")
             close(session)
 
-    def target(self, cluster: Cluster, tenants: Sequence[str]) -> Target:
-        """A registry of one tier with these tenants on this cluster."""
+    def target(self, cluster: Cluster, tenants: Sequence[str], **fields: object) -> Target:
+        """A registry of one tier with these tenants on this cluster; `fields` are what each has beside its tier."""
         document = {
             "clusters": {
                 cluster.name: {
@@ -112,7 +112,7 @@ class Arena:
                 }
             },
             "tiers": {"t30": {"retention": "30d", "cluster": cluster.name, "buckets": [{"width": "10d"}]}},
-            "tenants": {name: {"tier": "t30"} for name in tenants},
+            "tenants": {name: {"tier": "t30"} | fields for name in tenants},
         }  # fmt: skip
         path = self.folder / f"registry-{uuid4().hex[:12]}.yaml"
         path.write_text(yaml.safe_dump(document), "utf-8")

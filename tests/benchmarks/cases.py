@@ -39,6 +39,15 @@ def tenants(bench: Bench) -> None:
         bench.record("tenants", f"{count} tenants", _into_sink(bench, load).figures)
 
 
+def latest(bench: Bench) -> None:
+    """What it costs to keep each user's newest event at hand, in turns with not doing so."""
+    load = bench.arena.load(data.wikipedia(bench.scale.events, bench.now_ms))
+    for _ in range(bench.scale.rounds):
+        for name, fields in (("no list", {}), ("listed", {"latest": ["page_edited"]})):
+            found = _into_sink(bench, load, **fields)
+            bench.record("latest", name, found.figures | {"per_core": per_core(found.figures["cpu_us"])})
+
+
 def hot_user(bench: Bench) -> None:
     """Every event is one user's: one Kafka partition, one CQL partition, on the real store."""
     load = bench.arena.load(data.hot_user(bench.scale.part(0.5), bench.now_ms))
@@ -67,9 +76,9 @@ def per_core(cpu_us: float) -> float:
     return round(1e6 / cpu_us)
 
 
-def _into_sink(bench: Bench, load: Load) -> worker.Ingested:
+def _into_sink(bench: Bench, load: Load, **fields: object) -> worker.Ingested:
     with running_sink() as (cluster, _):
-        return worker.ingest(bench.arena, load, bench.arena.target(cluster, load.data.tenants))
+        return worker.ingest(bench.arena, load, bench.arena.target(cluster, load.data.tenants, **fields))
 
 
 def _with_stall(bench: Bench, load: Load) -> worker.Ingested:

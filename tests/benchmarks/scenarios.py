@@ -23,6 +23,7 @@ ALONE = {
     "backlog": cases.backlog,
     "sizes": cases.sizes,
     "tenants": cases.tenants,
+    "latest": cases.latest,
     "hot": cases.hot_user,
     "schema": checking.checked,
     "freshness": freshness.freshness,
