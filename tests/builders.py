@@ -7,9 +7,10 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.events.cells import Batch, Cells, encode, values
+from eventstore.events.cells import Batch, Cells, encode, key_end, values
 from eventstore.events.row import Row
 from eventstore.events.stored import StoredEvent
+from eventstore.ingest.latest import latest_row
 from eventstore.tenancy import BucketHistory, Cluster, Registry, Tenant, Tier
 from eventstore.tenancy.buckets import history
 
@@ -85,6 +86,12 @@ def row(*, number: int = 1, ttl_seconds: int | None = None, **fields: Any) -> Ro
 def batch(*rows: Row) -> Batch:
     """The rows as an `EventWriter` takes them."""
     return [encode(each) for each in rows]
+
+
+def latest(row: Row) -> Cells:
+    """The row of the table `latest` that an event's row comes to."""
+    cells = encode(row)
+    return latest_row(cells, key_end(cells))
 
 
 def uid_of(cells: Cells) -> str:

@@ -25,7 +25,7 @@ from eventstore.events.identity import EID_BYTES, UUID_TEXT_LENGTH
 from eventstore.events.impressions import encode_impression
 from eventstore.events.validate import MAX_DEPTH, check_object, check_uid, micros_of
 from eventstore.ingest.admission import MICROS, Admission, Admitted, AdmittedPosts, ClockRules, Erased, check_schema
-from eventstore.ingest.latest import Users, names_by_tenant
+from eventstore.ingest.latest import names_by_tenant, newest
 from eventstore.stream.chunk import Chunk, Record
 from eventstore.stream.headers import origin
 from eventstore.tenancy import Registry, Tenant, Tier
@@ -34,6 +34,9 @@ MAX_SENDERS: Final = 50_000
 """Keys remembered, about 20 MB. Beyond that all are forgotten, and each is looked at once more."""
 MAX_NAMES: Final = 10_000
 BRACE, BRACKET = b"{["
+KEY_FRAME: Final = 2 + 4 + 4 - 1 + 8
+"""Bytes that a row's partition key takes beyond uid and tenant, of which the Kafka key tells the length: the head, two
+lengths for a colon, the bid."""
 
 
 @dataclass(slots=True)
@@ -263,22 +266,20 @@ class Express:
         for destination in self._destinations.values():
             if destination.buckets:
                 batches = found.batches.setdefault(destination.tier.cluster.name, [])
-                users = Users()
                 for bucket in destination.buckets.values():
                     batches += bucket.groups.values()
-                    self._count(bucket.groups, found.tenants, users)
-                batches += users.rows()
+                    self._look_over(bucket.groups, found.tenants, batches)
                 destination.forget()
 
-    def _count(self, groups: dict[bytes, Batch], tenants: Counter[str], users: Users) -> None:
-        """By group, not by record: 0.05 us a record at three to a group."""
+    def _look_over(self, groups: dict[bytes, Batch], tenants: Counter[str], batches: list[Batch]) -> None:
+        """Count rows, and add what is latest: by group, not by record. Counting takes 0.05 us a record at three to a group."""
         rows: dict[str, int] = {}
         for key, batch in groups.items():
             # forgotten in mid-chunk, when there were too many to remember
             tenant = sender.tenant if (sender := self._senders.get(key)) else key.partition(b":")[0].decode()
             rows[tenant] = rows.get(tenant, 0) + len(batch)
-            if tenant in self._latest:
-                users.add(key, batch, self._latest[tenant])
+            if tenant in self._latest and (latest := newest(batch, self._latest[tenant], len(key) + KEY_FRAME)):
+                batches.append(latest)
         tenants.update(rows)
 
     def _follow(self, registry: Registry) -> None:

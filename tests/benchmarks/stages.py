@@ -92,7 +92,7 @@ RULES: Sequence[Rule] = (
     Rule(EXPRESS, "sort", Stage.GROUP, "rows.append("),
     Rule(EXPRESS, "sort", Stage.ROUTE),
     *_all(EXPRESS, Stage.ROUTE, "turn_to", "_by_the_book", "_introduced", "_follow"),
-    *_all(EXPRESS, Stage.GROUP, "_collect", "forget"),
+    *_all(EXPRESS, Stage.GROUP, "_collect", "_look_over", "forget"),
     *_all("eventstore/ingest/admission.py", Stage.VALIDATE, "verdict", "check_schema"),
     *_all("eventstore/events/validate.py", Stage.VALIDATE, "check_limits", "check_key", "event_micros", "check_time", "micros_of"),
     *_all("eventstore/events/schema/typed.py", Stage.VALIDATE, "check"),

@@ -16,7 +16,6 @@ from eventstore.config import load_settings
 from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
 from eventstore.events.cells import Batch, encode, nothing_beside
 from eventstore.events.row import Row
-from eventstore.ingest.latest import latest_row
 from eventstore.local import lifecycle, process
 from eventstore.local.stack import Stack
 from eventstore.registry import load_registry
@@ -26,7 +25,7 @@ from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
 from eventstore.store.writer import EventWriter, Failure
 from eventstore.tenancy import Cluster, Registry, Tier
-from tests.builders import NOW_MS, batch, cluster, row, tier, uid_of
+from tests.builders import NOW_MS, batch, cluster, latest, row, tier, uid_of
 from tests.loops import on_event_loop
 from tests.stacks import RunningStack
 from tests.waiting import DEADLINE_SECONDS, eventually
@@ -173,17 +172,13 @@ async def test_an_older_write_does_not_overwrite_a_newer_one(kind: str, table: T
     assert [each.properties for each in table.rows(newer.uid)] == ['{"version": 2}']
 
 
-def latest(*rows: Row) -> Batch:
-    return [latest_row(encode(each)) for each in rows]
-
-
 @on_event_loop
 async def test_of_rows_of_one_name_the_newest_event_stays_whatever_comes_last(kind: str, table: Table) -> None:
     uid = f"latest {kind}"
     late = row(uid=uid, number=3, event="late", ttl_seconds=777_777)
     async with opened(kind, table.cluster) as writer:
-        assert list(await writer.write([latest(row(uid=uid, number=2), late)])) == []
-        assert list(await writer.write([latest(row(uid=uid, number=1)), batch(row(uid=uid, number=1))])) == []
+        assert list(await writer.write([[latest(row(uid=uid, number=2)), latest(late)]])) == []
+        assert list(await writer.write([[latest(row(uid=uid, number=1))], batch(row(uid=uid, number=1))])) == []
     found = table.run(
         "SELECT event, item, WRITETIME(item) AS written, TTL(item) AS ttl FROM latest WHERE uid = %s AND tenant = 'shop'",
         uid,
@@ -203,7 +198,7 @@ async def test_two_events_of_one_moment_are_never_mixed(kind: str, table: Table)
     one = row(uid=uid, properties=b'{"a": 1}', context=b'{"z": 1}')
     two = row(uid=uid, properties=b'{"b": 2}', context=b'{"y": 2}', write_micros=one.write_micros)
     async with opened(kind, table.cluster) as writer:
-        assert list(await writer.write([latest(one), latest(two), latest(one, two)])) == []
+        assert list(await writer.write([[latest(one)], [latest(two)], [latest(one), latest(two)]])) == []
     [found] = table.run("SELECT item FROM latest WHERE uid = %s AND tenant = 'shop'", uid)
     assert found.item[3:] in {('{"a": 1}', '{"z": 1}'), ('{"b": 2}', '{"y": 2}')}
 
@@ -211,7 +206,7 @@ async def test_two_events_of_one_moment_are_never_mixed(kind: str, table: Table)
 @on_event_loop
 async def test_what_is_written_beside_a_row_leaves_it_as_it_is(kind: str, table: Table) -> None:
     given = row(uid=f"beside {kind}")
-    rows = [encode(given), latest_row(encode(given))]
+    rows = [encode(given), latest(given)]
     async with opened(kind, table.cluster) as writer:
         assert list(await writer.write([[each] for each in rows])) == []
         assert list(await writer.write([[nothing_beside(each)] for each in rows])) == []

@@ -14,11 +14,10 @@ from cassandra.cluster import Session
 from cassandra.query import BoundStatement
 
 from eventstore.config import ReaderSettings
-from eventstore.events.cells import STATEMENTS, Cells, encode, values
+from eventstore.events.cells import STATEMENTS, Cells, values
 from eventstore.events.impressions import Impression, encode_impression
 from eventstore.events.row import Row
 from eventstore.events.stored import LOWEST_EID, Partition, Position, SeenPost, Slice, StoredEvent
-from eventstore.ingest.latest import latest_row
 from eventstore.registry import load_registry
 from eventstore.store.reader import EventReader
 from eventstore.store.schema import apply_schema
@@ -27,7 +26,7 @@ from eventstore.store.statements import statement_in
 from eventstore.tenancy import Cluster, Tenant, Tier
 from eventstore.tenancy.buckets import history
 from eventstore.timeline import Timeline, TimelineQuery, TimelineStore
-from tests.builders import DAY_MS, HOUR_MS, NOW_MS, eid, registry, stored, tier
+from tests.builders import DAY_MS, HOUR_MS, NOW_MS, eid, latest, registry, stored, tier
 from tests.stacks import RunningStack
 from tests.timeline_memory import MemoryStore, server_order
 
@@ -96,7 +95,7 @@ class OverCql:
             properties=bytes(event.properties), context=bytes(event.context), write_micros=event.timestamp * 1_000,
             ttl_seconds=None,
         )  # fmt: skip
-        self.write(latest_row(encode(row)))
+        self.write(latest(row))
 
     def write(self, cells: Cells) -> None:
         """By the statements that the workers use."""

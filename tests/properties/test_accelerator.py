@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from eventstore.accelerator import ACCELERATOR, Accelerator, found
 from eventstore.events import Rejected, compile_schema
-from eventstore.events.cells import FRESH, STATEMENTS, Cells, encode
+from eventstore.events.cells import FRESH, STATEMENTS, encode
 from eventstore.events.row import Row
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.express import Express, Sorted
-from eventstore.ingest.latest import latest_row
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Prepared
 from eventstore.stream.chunk import Chunk, Member
 from eventstore.tenancy import Registry, Tenant
-from tests.builders import DAY_MS, NOW_MS, cluster, registry, tier
+from tests.builders import DAY_MS, NOW_MS, cluster, latest, registry, tier
 
 pytestmark = [
     pytest.mark.properties,
@@ -292,14 +291,10 @@ rows = st.builds(
 )  # fmt: skip
 
 
-def _latest(row: Row) -> Cells:
-    return latest_row(encode(row))
-
-
 @given(st.lists(st.lists(rows, min_size=1, max_size=4), max_size=5), st.randoms())
 def test_frames_are_the_same(batches: list[list[Row]], chance: random.Random) -> None:
     prepared = Prepared.of({head: name.encode() for head, name in STATEMENTS.items()})
-    encoded = [[chance.choice([encode, _latest])(row) for row in batch] for batch in batches]
+    encoded = [[chance.choice([encode, latest])(row) for row in batch] for batch in batches]
     streams = [chance.randrange(2**15) for _ in batches]
     assert accelerator().wire(prepared, encoded, streams) == frames.wire(prepared, encoded, streams)
 

@@ -31,9 +31,9 @@ from eventstore.events.cells import (
     values,
 )
 from eventstore.events.row import Row
-from eventstore.ingest.latest import latest_row
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Answer, Prepared
+from tests import builders
 
 pytestmark = pytest.mark.properties
 
@@ -87,9 +87,7 @@ def event(row: Row) -> Case:
 def latest(row: Row) -> Case:
     item = (row.ts_ms, UUID(bytes=row.eid), row.event, row.properties.decode(), row.context.decode())
     cells = serialised((UTF8Type, row.uid), (UTF8Type, row.tenant), (UTF8Type, row.event), (ITEM, item))
-    return Case(
-        latest_row(encode(row)), FRESH_LATEST if row.ttl_seconds is None else LATE_LATEST, [*cells, *ending(row)]
-    )
+    return Case(builders.latest(row), FRESH_LATEST if row.ttl_seconds is None else LATE_LATEST, [*cells, *ending(row)])
 
 
 def seen(row: Row, head: bytes) -> Case:

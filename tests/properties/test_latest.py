@@ -100,14 +100,15 @@ def test_the_newest_wins_in_any_order(*, load: list[list[Sent]], way: Accelerato
 
 
 @given(loads(), ways)
-def test_a_chunk_has_one_row_a_name_that_lives_as_long_as_the_events_own(
+def test_a_group_has_one_row_a_name_that_lives_as_long_as_the_events_own(
     load: list[list[Sent]], way: Accelerator | None
 ) -> None:
     express = Express(ClockRules(), accelerator=way)
     for sent in load:
         found = sort(express, sent)
         rows = [cells for batch in latest(found) for cells in batch]
-        assert max(Counter((values(c)[0], values(c)[2]) for c in rows).values(), default=1) == 1
+        for batch in latest(found):
+            assert len({values(cells)[2] for cells in batch}) == len(batch)
         events = {
             values(c)[4]: c for b in found.batches.get("c30", []) if table_of(b[0]) is TableName.EVENTS for c in b
         }
