@@ -27,11 +27,11 @@ demo-down: $(READY) ## end the demo's servers and delete its data
 	@$(BIN)/eventstore demo down
 
 test: $(READY) ## all tests but the long fault suite, on real servers
-	$(BIN)/pytest -m "unit or properties" --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest -n auto -m "unit or properties" --cov --cov-report=term:skip-covered $(ARGS)
 	$(BIN)/pytest -m "contract or integration" $(ARGS)
 
 test-fast: $(READY) ## the tests that need no servers
-	$(BIN)/pytest -m "unit or properties" $(ARGS)
+	$(BIN)/pytest -n auto -m "unit or properties" $(ARGS)
 
 $(BROWSER_READY): $(READY) deploy/requirements-browser.lock
 	@echo "Installing what drives a browser into $(VENV) ..."
