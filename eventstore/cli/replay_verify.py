@@ -14,10 +14,11 @@ from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.logs import setup_logging
 from eventstore.registry import load_registry, now_ms
+from eventstore.replay.expected import Found
 from eventstore.replay.planning import Request, survey
 from eventstore.replay.scope import scoped
 from eventstore.replay.state import Replays
-from eventstore.replay.verify import Finding, Found, Verifier
+from eventstore.replay.verify import Finding, Verifier
 from eventstore.replay.walk import Walk
 
 MENDS: Final = {
@@ -66,7 +67,8 @@ def verify(
         else:
             mended = ", repaired" if finding.repaired else ""
             of = printable(f"{finding.tenant}:{finding.uid}")
-            say(f"{finding.what.value}: {finding.source} of {of}, eid {finding.eid}, on {finding.cluster}{mended}")
+            what = f"eid {finding.eid}" if finding.eid else "impressions"
+            say(f"{finding.what.value}: {finding.source} of {of}, {what}, on {finding.cluster}{mended}")
 
     with progress() as bar:
         task = bar.add_task("verifying", note="", total=None)

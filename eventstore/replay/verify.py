@@ -4,68 +4,25 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import Protocol
 from uuid import UUID
 from zlib import crc32
 
 import msgspec
 
 from eventstore.events import Coordinates
-from eventstore.events.row import Row
-from eventstore.ingest.admission import MICROS, Admitted, ClockRules, Erased
+from eventstore.events.cells import Cells
+from eventstore.ingest.admission import Admitted, AdmittedPosts, Erased
+from eventstore.replay.expected import MENDABLE, WRONG, Expected, ExpectedPosts, ExpectedRow, Found, Stored, source_of
 from eventstore.replay.judge import ScopedBook
 from eventstore.replay.preview import name_of
-from eventstore.store.lookup import PartitionKey, RowKey, StoredRow
+from eventstore.store.lookup import PostKey, RowKey, StoredPost, StoredRow
 from eventstore.stream.chunk import Record
 from eventstore.tenancy import Tier
 
-SLACK_SECONDS: Final = 120
-"""A row that expires so soon may be gone when it is looked for, and none lives to the second: clocks differ."""
-
-
-class Found(StrEnum):
-    IDENTICAL = "identical"
-    SUPERSEDED = "superseded"
-    """By a later event of the same millisecond and identity, which a replay must not overwrite."""
-    EXPIRED = "expired"
-    ERASED = "erased"
-    """Not there, as it must be."""
-    MISSING = "missing"
-    DIFFERENT = "different"
-    LIFETIME = "lifetime"
-    """It never expires, or much sooner or later than its retention says."""
-    OVERWRITTEN = "overwritten"
-    """By something that was written later than any event of its time can have been: storing it again does not help."""
-    RESURRECTED = "resurrected"
-    """There, although its user's past was erased."""
-
-
-WRONG: Final = (Found.MISSING, Found.DIFFERENT, Found.LIFETIME, Found.OVERWRITTEN, Found.RESURRECTED)
-MENDABLE: Final = (Found.MISSING, Found.DIFFERENT, Found.LIFETIME)
-"""By storing the row again."""
-
-
-class Expected(NamedTuple):
-    """A row that a record must have made, or must not have left."""
-
-    record: Record
-    row: Row
-    tier: Tier
-    erased: bool = False
-
-    @property
-    def source(self) -> Coordinates:
-        return source_of(self.record)
-
-    @property
-    def key(self) -> RowKey:
-        row = self.row
-        return RowKey(PartitionKey(row.uid, row.tenant, row.bid), row.ts_ms, row.eid)
-
 
 class Finding(msgspec.Struct, frozen=True):
-    """A record whose row is not as it must be."""
+    """A record whose row, or one of whose rows, is not as it must be."""
 
     what: Found
     source: str
@@ -74,8 +31,9 @@ class Finding(msgspec.Struct, frozen=True):
     tenant: str
     uid: str
     eid: str
+    """Of an event; empty for impressions."""
     timestamp: int
-    """Event time in ms since the epoch."""
+    """Event time in ms since the epoch; of impressions, when the first of the record was seen."""
     repaired: bool = False
 
 
@@ -84,51 +42,16 @@ class Lookup(Protocol):
 
     def find(self, keys: Iterable[RowKey]) -> Mapping[RowKey, StoredRow]: ...
 
+    def find_posts(self, keys: Iterable[PostKey]) -> Mapping[PostKey, StoredPost]: ...
 
-Repair = Callable[[Tier, Sequence[Row]], Awaitable[None]]
+
+Repair = Callable[[Tier, Sequence[Cells]], Awaitable[None]]
 """Stores rows of a tier; returns when they are acknowledged."""
-
-
-def source_of(record: Record) -> Coordinates:
-    return Coordinates(record.topic(), record.partition(), record.offset())
 
 
 def sampled(source: Coordinates, fraction: float) -> bool:
     """Whether a record is of the sample: always the same ones, whoever asks."""
     return crc32(str(source).encode()) < fraction * 2**32
-
-
-def compare(expected: Expected, stored: StoredRow | None, now_micros: int, rules: ClockRules) -> Found:
-    row = expected.row
-    if expected.erased:
-        return Found.ERASED if stored is None else Found.RESURRECTED
-    left = row.write_micros // MICROS + expected.tier.retention_seconds - now_micros // MICROS
-    if stored is None:
-        return Found.EXPIRED if left <= SLACK_SECONDS else Found.MISSING
-    newer = stored.write_micros > row.write_micros
-    if newer and stored.write_micros // 1_000 != row.ts_ms:
-        return Found.OVERWRITTEN
-    if not newer and stored[:4] != (row.event, row.properties, row.context, row.write_micros):
-        return Found.DIFFERENT
-    if not lives_rightly(stored.ttl_seconds, left, expected.tier.retention_seconds, rules):
-        return Found.LIFETIME
-    return Found.SUPERSEDED if newer else Found.IDENTICAL
-
-
-def lives_rightly(ttl_seconds: int | None, left: int, retention_seconds: int, rules: ClockRules) -> bool:
-    """Whether a row expires when it may.
-
-    Args:
-        ttl_seconds: until the store expires it; None: never.
-        left: seconds until its event is older than its retention.
-        retention_seconds: of its tier.
-        rules: a row that was written fresh lives for a whole retention from then on, be it up to `late_after` after its event
-            or, by a clock that is ahead, up to `max_future` before it.
-    """
-    if ttl_seconds is None:
-        return False
-    latest = min(left + rules.late_after_seconds, retention_seconds)
-    return left - rules.max_future_seconds - SLACK_SECONDS <= ttl_seconds <= latest + SLACK_SECONDS
 
 
 @dataclass(slots=True)
@@ -165,7 +88,7 @@ class Verifier:
         wrong = await self._look([each.record for each, _ in suspects], self.counts)
         left = await self._left(wrong)
         for each, what in wrong:
-            repaired = each.source not in left
+            repaired = source_of(each.record) not in left
             self.counts[what.value] += 1
             self.counts["repaired"] += repaired
             self.on_finding(_finding(each, what, repaired=repaired))
@@ -175,7 +98,7 @@ class Verifier:
         if self.repair is not None and (mendable := [each for each, what in wrong if what in MENDABLE]):
             await _store(self.repair, mendable)
             wrong = await self._look([each.record for each, _ in wrong], Counter())
-        return {each.source for each, _ in wrong}
+        return {source_of(each.record) for each, _ in wrong}
 
     async def _look(self, records: Sequence[Record], counts: Counter[str]) -> list[tuple[Expected, Found]]:
         """Those whose rows are wrong; counts the others."""
@@ -187,21 +110,22 @@ class Verifier:
         found = await asyncio.gather(*(self._read(cluster, some) for cluster, some in by_cluster.items()))
         admission = book.admission
         for some, stored in zip(by_cluster.values(), found, strict=True):
-            outcomes = [
-                (each, compare(each, stored.get(each.key), admission.now_micros, admission.rules)) for each in some
-            ]
+            outcomes = [(each, each.found(stored, admission.now_micros, admission.rules)) for each in some]
             # of several records with one identity any may have won
-            settled = {each.key for each, what in outcomes if what is Found.IDENTICAL}
+            settled = {each.identity for each, what in outcomes if what is Found.IDENTICAL}
             for each, what in outcomes:
-                seen = Found.SUPERSEDED if what is Found.DIFFERENT and each.key in settled else what
+                seen = Found.SUPERSEDED if what is Found.DIFFERENT and each.identity in settled else what
                 if seen in WRONG:
                     wrong.append((each, seen))
                 else:
                     counts[seen.value] += 1
         return wrong
 
-    async def _read(self, cluster: str, expected: Sequence[Expected]) -> Mapping[RowKey, StoredRow]:
-        return await asyncio.to_thread(self.lookups[cluster].find, [each.key for each in expected])
+    async def _read(self, cluster: str, expected: Sequence[Expected]) -> Stored:
+        lookup = self.lookups[cluster]
+        rows = [each.key for each in expected if isinstance(each, ExpectedRow)]
+        posts = [key for each in expected if isinstance(each, ExpectedPosts) for key in each.keys]
+        return Stored(await asyncio.to_thread(lookup.find, rows), await asyncio.to_thread(lookup.find_posts, posts))
 
 
 def _expected(records: Sequence[Record], book: ScopedBook, counts: Counter[str]) -> Iterator[Expected]:
@@ -211,7 +135,9 @@ def _expected(records: Sequence[Record], book: ScopedBook, counts: Counter[str])
         erased = isinstance(verdict, Erased)
         admitted = book.but_for_erasures(record) if erased else verdict
         if isinstance(admitted, Admitted):
-            yield Expected(record, *admitted, erased)
+            yield ExpectedRow(record, *admitted, erased)
+        elif isinstance(admitted, AdmittedPosts):
+            yield ExpectedPosts(record, *admitted, erased)
         else:
             counts[name_of(verdict)] += 1
 
@@ -221,12 +147,13 @@ async def _store(repair: Repair, wrong: Sequence[Expected]) -> None:
     for each in wrong:
         by_tier[each.tier.name].append(each)
     for some in by_tier.values():
-        await repair(some[0].tier, [each.row for each in some])
+        await repair(some[0].tier, [cells for each in some for cells in each.cells])
 
 
 def _finding(expected: Expected, what: Found, *, repaired: bool) -> Finding:
+    source, cluster = str(source_of(expected.record)), expected.tier.cluster.name
+    if isinstance(expected, ExpectedPosts):
+        seen = min(expected.impressions, key=lambda impression: impression.seen_micros)
+        return Finding(what, source, cluster, seen.tenant, seen.uid, "", seen.seen_micros // 1_000, repaired)
     row = expected.row
-    return Finding(
-        what, str(expected.source), expected.tier.cluster.name, row.tenant, row.uid, str(UUID(bytes=row.eid)), row.ts_ms,
-        repaired,
-    )  # fmt: skip
+    return Finding(what, source, cluster, row.tenant, row.uid, str(UUID(bytes=row.eid)), row.ts_ms, repaired)

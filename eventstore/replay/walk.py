@@ -8,9 +8,8 @@ from functools import partial
 
 from eventstore.config import Settings
 from eventstore.errors import RefusedError
-from eventstore.events.cells import Batch, encode
+from eventstore.events.cells import Batch, Cells, TableName, routing_key, table_of
 from eventstore.events.erasure import Erasures
-from eventstore.events.row import Row
 from eventstore.ingest.grouping import BatchLimit, cut
 from eventstore.ingest.outlet import Direct
 from eventstore.ingest.retry import RetryPolicy
@@ -19,7 +18,7 @@ from eventstore.replay.planning import book
 from eventstore.replay.ranges import Ranges, aged_out, cut_off, refuse
 from eventstore.replay.scope import Scope
 from eventstore.replay.verify import Finding, Repair, Verifier
-from eventstore.store.lookup import PartitionKey, RowLookup
+from eventstore.store.lookup import RowLookup
 from eventstore.store.opening import open_writer
 from eventstore.stream.chunk import Record
 from eventstore.stream.erasures import ErasureTable
@@ -111,14 +110,15 @@ async def _repair(settings: Settings, meant: Registry, stack: AsyncExitStack) ->
         stack.push_async_callback(opened.close)
         outlets[tier.name] = Direct(opened, RetryPolicy(writer.backoff_base, writer.backoff_max, writer.retry_deadline))
 
-    async def store(tier: Tier, rows: Sequence[Row]) -> None:
+    async def store(tier: Tier, rows: Sequence[Cells]) -> None:
         await outlets[tier.name].store(list(cut(by_partition(rows).values(), limit)))
 
     return store
 
 
-def by_partition(rows: Sequence[Row]) -> Mapping[PartitionKey, Batch]:
-    batches: dict[PartitionKey, Batch] = {}
-    for row in rows:
-        batches.setdefault(PartitionKey(row.uid, row.tenant, row.bid), []).append(encode(row))
+def by_partition(rows: Sequence[Cells]) -> Mapping[tuple[TableName, bytes], Batch]:
+    """The rows of each partition of each table."""
+    batches: dict[tuple[TableName, bytes], Batch] = {}
+    for cells in rows:
+        batches.setdefault((table_of(cells), routing_key(cells)), []).append(cells)
     return batches

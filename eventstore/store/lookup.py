@@ -1,13 +1,13 @@
 """Certain rows of one cluster, read back as they were written: for whoever proves that they are there."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.concurrent import execute_concurrent_with_args
-from cassandra.query import tuple_factory
+from cassandra.query import PreparedStatement, tuple_factory
 
 from eventstore.store.failures import mapped, store_error
 from eventstore.store.session import close, connect
@@ -46,6 +46,29 @@ class StoredRow(NamedTuple):
     """Until it expires; None: never."""
 
 
+class PostKey(NamedTuple):
+    partition: PartitionKey
+    post: str
+
+
+class StoredPost(NamedTuple):
+    """When a post was seen, in ms since the epoch. A time that an erasure's delete shadows is None."""
+
+    first_ms: int | None
+    last_ms: int | None
+    ttl_seconds: int | None
+    """Until the last time expires; None: never."""
+
+    def spans(self, at_ms: int) -> bool:
+        """Whether the row tells of a sighting at this time; where the first time is shadowed, of any up to the last."""
+        return (self.first_ms or 0) <= at_ms <= (self.last_ms or 0)
+
+    def begins_by(self, at_ms: int) -> bool:
+        """Whether the row tells of a sighting at this time or earlier."""
+        times = [time for time in (self.first_ms, self.last_ms) if time is not None]
+        return bool(times) and min(times) <= at_ms
+
+
 class RowLookup:
     """Connects at once. Every method blocks, and raises StoreError when the cluster cannot or will not answer."""
 
@@ -55,42 +78,61 @@ class RowLookup:
         self._profile = self._session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=tuple_factory)
         try:
             with mapped(self._cluster):
-                self._read = self._session.prepare(statement("read_rows"))
+                self._rows = self._session.prepare(statement("read_rows"))
+                self._posts = self._session.prepare(statement("read_post_rows"))
         except BaseException:
             close(self._session)
             raise
 
     def find(self, keys: Iterable[RowKey]) -> dict[RowKey, StoredRow]:
-        """Those of the rows that are there, by quorum."""
-        with mapped(self._cluster):
-            answers = execute_concurrent_with_args(
-                self._session, self._read, list(_questions(keys)), concurrency=CONCURRENT, raise_on_first_error=False,
-                execution_profile=self._profile,
-            )  # fmt: skip
-        found: dict[RowKey, StoredRow] = {}
-        for succeeded, answer in answers:
-            if not succeeded:
-                raise store_error(answer, self._cluster)
-            found.update(map(_row, answer))
-        return found
+        """Those of the rows of events that are there, by quorum."""
+        places = [(key.partition, (key.ts_ms, UUID(bytes=key.eid))) for key in dict.fromkeys(keys)]
+        return dict(map(_row, self._answers(self._rows, places)))
+
+    def find_posts(self, keys: Iterable[PostKey]) -> dict[PostKey, StoredPost]:
+        """Those of the rows of impressions that are there, by quorum."""
+        return dict(map(_post, self._answers(self._posts, list(dict.fromkeys(keys)))))
 
     def close(self) -> None:
         close(self._session)
 
+    def _answers(self, prepared: PreparedStatement, places: Sequence[tuple[PartitionKey, Any]]) -> Iterator[Any]:
+        if not places:
+            return
+        with mapped(self._cluster):
+            answers = execute_concurrent_with_args(
+                self._session, prepared, list(_questions(places)), concurrency=CONCURRENT, raise_on_first_error=False,
+                execution_profile=self._profile,
+            )  # fmt: skip
+        for succeeded, answer in answers:
+            if not succeeded:
+                raise store_error(answer, self._cluster)
+            yield from answer
 
-def _questions(keys: Iterable[RowKey]) -> Iterator[tuple[Any, ...]]:
+
+def _questions(places: Iterable[tuple[PartitionKey, Any]]) -> Iterator[tuple[Any, ...]]:
     """What the statement binds: the rows of one partition together."""
-    by_partition: dict[PartitionKey, list[tuple[int, UUID]]] = {}
-    for key in dict.fromkeys(keys):
-        by_partition.setdefault(key.partition, []).append((key.ts_ms, UUID(bytes=key.eid)))
-    for partition, places in by_partition.items():
-        for start in range(0, len(places), ROWS_AT_ONCE):
-            yield (*partition, places[start : start + ROWS_AT_ONCE])
+    by_partition: dict[PartitionKey, list[Any]] = {}
+    for partition, place in places:
+        by_partition.setdefault(partition, []).append(place)
+    for partition, found in by_partition.items():
+        for start in range(0, len(found), ROWS_AT_ONCE):
+            yield (*partition, found[start : start + ROWS_AT_ONCE])
 
 
 def _row(row: tuple[Any, ...]) -> tuple[RowKey, StoredRow]:
     uid, tenant, bid, ts, eid, event, properties, context, write_micros, ttl_seconds = row
-    key = RowKey(PartitionKey(uid, tenant, bid), (ts - _EPOCH) // _MILLISECOND, eid.bytes)
+    key = RowKey(PartitionKey(uid, tenant, bid), _millis(ts), eid.bytes)
     return key, StoredRow(
         event or "", (properties or "").encode(), (context or "").encode(), write_micros or 0, ttl_seconds
     )
+
+
+def _post(row: tuple[Any, ...]) -> tuple[PostKey, StoredPost]:
+    uid, tenant, bid, post, first, last, ttl_seconds = row
+    first_ms, last_ms = (None if moment is None else _millis(moment) for moment in (first, last))
+    return PostKey(PartitionKey(uid, tenant, bid), post), StoredPost(first_ms, last_ms, ttl_seconds)
+
+
+def _millis(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND

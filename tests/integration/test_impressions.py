@@ -1,5 +1,8 @@
 """Posts seen, from a request through Kafka and a worker to the questions about them, on real servers."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from time import time_ns
@@ -10,6 +13,8 @@ import msgspec
 import pytest
 
 from eventstore.events.moment import rfc3339
+from eventstore.registry import load_registry
+from eventstore.store.session import close, connect
 from eventstore.tenancy import KeyUse
 from tests.builders import DAY_MS
 from tests.gateways import Answer, GatewayUnderTest, key, running_gateway, with_keys
@@ -133,6 +138,41 @@ def test_a_plain_producer_may_publish_the_same_record_and_bad_ones_are_dead_lett
     assert seen(gateway, "plain", "p1", "p2", "p3") == {"p1": times(NOW_MS, NOW_MS)}
     letters = [letter for letter in world.dead_letters() if b"plain" in (letter.value or b"")]
     assert [letter.reason for letter in letters] == ["limit"]
+
+
+def verified(world: World, *options: str) -> dict[str, int]:
+    """What `replay verify` counts over everything in the topic."""
+    command = [
+        sys.executable,
+        "-m",
+        "eventstore",
+        "replay",
+        "verify",
+        "--from-earliest",
+        "--to-latest",
+        "--json",
+        *options,
+    ]
+    done = subprocess.run(command, env=world.environment, stdout=subprocess.PIPE, check=False)
+    counts: dict[str, int] = json.loads(done.stdout.splitlines()[-1])["counts"]
+    return counts
+
+
+def test_verify_proves_the_rows_and_stores_again_what_is_gone(world: World, gateway: GatewayUnderTest) -> None:
+    times = [NOW_MS - 3_000, NOW_MS - 12 * DAY_MS, NOW_MS - 1_000]
+    for at in times:
+        assert show(gateway, "proved", posts=["p1"], at=at).status == 200
+    world.wait_until_committed()
+    before, sound = seen(gateway, "proved", "p1"), verified(world)
+    assert set(sound) <= {"records", "identical", "expired", "limit"}
+
+    session = connect(load_registry(world.registry).tiers["t30"].cluster, request_timeout=30.0)
+    session.execute("TRUNCATE impressions")
+    close(session)
+    assert seen(gateway, "proved", "p1") == {}
+    counts = verified(world, "--repair")
+    assert counts["missing"] == counts["repaired"] == sound["identical"]
+    assert seen(gateway, "proved", "p1") == before == {"p1": {"first": rfc3339(times[1]), "last": rfc3339(times[2])}}
 
 
 @pytest.mark.parametrize(

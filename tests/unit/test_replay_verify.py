@@ -9,21 +9,15 @@ import pytest
 from confluent_kafka import Message
 
 from eventstore.events import Coordinates
+from eventstore.events.cells import Cells, TableName, table_of, values
 from eventstore.events.erasure import Erasures
 from eventstore.events.row import Row
-from eventstore.ingest.admission import Admission, Admitted, ClockRules
+from eventstore.ingest.admission import Admission, Admitted, AdmittedPosts, ClockRules
+from eventstore.replay.expected import SLACK_SECONDS, ExpectedRow, Found, Stored
 from eventstore.replay.judge import ScopedBook
 from eventstore.replay.scope import Scope, selection
-from eventstore.replay.verify import (
-    SLACK_SECONDS,
-    Expected,
-    Finding,
-    Found,
-    Verifier,
-    compare,
-    sampled,
-)
-from eventstore.store.lookup import PartitionKey, RowKey, StoredRow
+from eventstore.replay.verify import Finding, Verifier, sampled
+from eventstore.store.lookup import PartitionKey, PostKey, RowKey, StoredPost, StoredRow
 from eventstore.tenancy import Tier
 from tests.builders import DAY_MS, NOW_MS, envelope, registry, row, tier
 
@@ -45,7 +39,8 @@ def record(offset: int, key: bytes = b"shop:u1", value: bytes | None = None) -> 
 
 
 def found(expected: Row, there: StoredRow | None, now_micros: int = NOW_MICROS, *, erased: bool = False) -> Found:
-    return compare(Expected(record(7), expected, T30, erased), there, now_micros, RULES)
+    rows = {} if there is None else {key_of(expected): there}
+    return ExpectedRow(record(7), expected, T30, erased).found(Stored(rows, {}), now_micros, RULES)
 
 
 def test_a_row_is_right_only_with_all_its_columns_and_its_write_time() -> None:
@@ -106,6 +101,7 @@ class InMemory:
 
     def __init__(self) -> None:
         self.rows: dict[RowKey, StoredRow] = {}
+        self.posts: dict[PostKey, StoredPost] = {}
         self.broken = False
         self.on_find: Callable[[], None] = lambda: None
 
@@ -113,10 +109,47 @@ class InMemory:
         self.on_find()
         return {key: self.rows[key] for key in keys if key in self.rows}
 
-    async def store(self, of: Tier, rows: Sequence[Row]) -> None:
+    def find_posts(self, keys: Iterable[PostKey]) -> Mapping[PostKey, StoredPost]:
+        return {key: self.posts[key] for key in keys if key in self.posts}
+
+    async def store(self, of: Tier, rows: Sequence[Cells]) -> None:
         assert of == T30
-        if not self.broken:
-            self.rows |= {key_of(each): stored(each) for each in rows}
+        for cells in () if self.broken else rows:
+            if table_of(cells) is TableName.EVENTS:
+                row = row_of(cells)
+                self.rows[key_of(row)] = stored(row)
+            else:
+                uid, tenant, bid, post, at, _, ttl = values(cells)
+                self.hold_post(
+                    PostKey(PartitionKey(uid.decode(), tenant.decode(), number(bid)), post.decode()),
+                    number(at),
+                    number(ttl),
+                )
+
+    def hold_post(self, key: PostKey, at_ms: int, ttl_seconds: int | None) -> None:
+        there = self.posts.get(key, StoredPost(at_ms, at_ms, None))
+        first, last = there.first_ms or at_ms, there.last_ms or at_ms
+        self.posts[key] = StoredPost(min(first, at_ms), max(last, at_ms), ttl_seconds)
+
+
+def number(cell: bytes) -> int:
+    return int.from_bytes(cell, "big", signed=True)
+
+
+def row_of(cells: Cells) -> Row:
+    uid, tenant, bid, ts, eid, event, properties, context, micros = values(cells)[:9]
+    return Row(
+        uid.decode(),
+        tenant.decode(),
+        number(bid),
+        number(ts),
+        eid,
+        event.decode(),
+        properties,
+        context,
+        number(micros),
+        None,
+    )
 
 
 def key_of(of: Row) -> RowKey:
@@ -146,8 +179,13 @@ class World:
     def hold(self, *records: Message) -> None:
         for each in records:
             admitted = self.judge.but_for_erasures(each)
-            assert isinstance(admitted, Admitted)
-            self.store.rows[key_of(admitted.row)] = stored(admitted.row)
+            if isinstance(admitted, AdmittedPosts):
+                for seen in admitted.impressions:
+                    key = PostKey(PartitionKey(seen.uid, seen.tenant, seen.bid), seen.post)
+                    self.store.hold_post(key, seen.seen_micros // 1_000, seen.ttl_seconds)
+            else:
+                assert isinstance(admitted, Admitted)
+                self.store.rows[key_of(admitted.row)] = stored(admitted.row)
 
 
 def test_every_record_is_accounted_for_by_what_the_rules_say_of_it() -> None:
@@ -237,6 +275,54 @@ def test_of_two_records_with_one_identity_either_may_have_won() -> None:
     world = World()
     world.hold(second)
     assert world.check(first, second) == {"records": 2, "identical": 1, "superseded": 1}
+
+
+def seen(offset: int, *posts: str, uid: str = "u1", at: int = NOW_MS) -> Message:
+    body = msgspec.json.encode({"tenant": "shop", "uid": uid, "at": at, "posts": posts})
+    return record(offset, f"shop:{uid}".encode(), body)
+
+
+def test_impressions_are_right_if_their_rows_tell_of_them() -> None:
+    world = World()
+    world.hold(seen(1, "p1", "p2"), seen(2, "p1", at=NOW_MS - 7), seen(3, "p1", at=NOW_MS + 7))
+    assert world.check(seen(1, "p1", "p2"), seen(2, "p1", at=NOW_MS - 7), seen(4, "p1", at=NOW_MS + 6)) == {
+        "records": 3,
+        "identical": 3,
+    }
+
+
+def test_impressions_are_as_the_worst_of_their_rows_and_a_repair_stores_them_again() -> None:
+    world = World(repairing=True)
+    world.hold(seen(1, "p1", "p2"))
+    counts = world.check(seen(1, "p1", "p2"), seen(2, "p1", "p3"), seen(3, "p2", at=NOW_MS - 1))
+    assert counts == {"records": 3, "identical": 1, "missing": 1, "different": 1, "repaired": 2}
+    assert [(each.what, each.uid, each.eid, each.timestamp) for each in world.findings] == [
+        ("missing", "u1", "", NOW_MS), ("different", "u1", "", NOW_MS - 1),
+    ]  # fmt: skip
+    assert world.verifier.wrong == 0
+
+
+def test_a_row_of_impressions_that_never_expires_is_told() -> None:
+    world = World()
+    world.hold(seen(1, "p1"))
+    world.store.posts = {key: there._replace(ttl_seconds=None) for key, there in world.store.posts.items()}
+    assert world.check(seen(1, "p1")) == {"records": 1, "lifetime": 1, "repaired": 0}
+
+
+def test_what_an_erased_user_has_seen_must_not_be_told_but_what_was_seen_since_may() -> None:
+    world = World()
+    old, new = (seen(n, "p1", uid="erased", at=NOW_MS + n) for n in (-5, 5))
+    world.hold(new)
+    assert world.check(old, new) == {"records": 2, "erased": 1, "identical": 1}
+    world.hold(old)
+    assert [world.check(old)["resurrected"], world.findings[0].what] == [1, "resurrected"]
+
+
+def test_a_first_time_that_an_erasure_has_shadowed_is_not_missed() -> None:
+    world = World()
+    world.hold(seen(1, "p1"))
+    world.store.posts = {key: there._replace(first_ms=None) for key, there in world.store.posts.items()}
+    assert world.check(seen(1, "p1")) == {"records": 1, "identical": 1}
 
 
 def test_a_sample_is_the_same_for_everybody_and_of_about_the_size_asked_for() -> None:
