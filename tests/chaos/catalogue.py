@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.chaos.field import LONG_EVENTS, TENANTS, Field, Terms
-from tests.chaos.scenarios import inputs, kafka, network, operations, process, store, tenancy
+from tests.chaos.scenarios import edge, inputs, kafka, network, operations, process, store, tenancy
 
 SHORT_EVENTS: Final = 8_000
 SHORT_SECONDS: Final = 15.0
@@ -36,6 +36,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "scaling": Scenario(row="Process", run=process.scaling),
     "broker-killed": Scenario(row="Kafka", run=kafka.broker_killed, short=True),
     "broker-gone": Scenario(row="Kafka", run=kafka.broker_gone, seconds=90),
+    "gateway-kafka-killed": Scenario(row="Edge", run=edge.kafka_killed, tenants=edge.WITH_KEYS),
+    "gateway-killed": Scenario(row="Edge", run=edge.gateway_killed, tenants=edge.WITH_KEYS, short=True),
     "node-killed": Scenario(row="Store", run=store.node_killed, watched="c3n", short=True),
     "one-of-three": Scenario(row="Store", run=store.one_of_three, watched="c3n"),
     "two-of-three": Scenario(row="Store", run=store.two_of_three),

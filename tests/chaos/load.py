@@ -141,6 +141,11 @@ def _rfc3339(ts_ms: int) -> str:
     return datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def due(seconds: float, count: int, rate: float) -> float:
+    """How many events should be out by then: `count` at this rate a second, and from there on a trickle."""
+    return min(seconds * rate, count + max(0.0, seconds - count / rate) * rate * TRICKLE)
+
+
 @dataclass(slots=True)
 class Publisher:
     """Publishes at a rate and notes what was handed over and what was acknowledged, and where."""
@@ -195,9 +200,8 @@ class Publisher:
     def _run(self, load: Iterator[Record], count: int, rate: float) -> None:
         begun, sent = time.monotonic(), 0
         while not self._stop.is_set():
-            spent = time.monotonic() - begun
-            due = min(spent * rate, count + max(0.0, spent - count / rate) * rate * TRICKLE)
-            for record in itertools.islice(load, max(0, int(due) - sent)):
+            wanted = int(due(time.monotonic() - begun, count, rate))
+            for record in itertools.islice(load, max(0, wanted - sent)):
                 self.send(record)
                 sent += 1
             self.poll()
