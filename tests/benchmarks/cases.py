@@ -102,7 +102,7 @@ def _together(bench: Bench, load: Load, count: int) -> dict[str, float]:
         target = bench.arena.target(cluster, load.data.tenants)
         group = stack.enter_context(worker.workers(bench.arena, load.topic, target, PATIENT, count))
         for each in group:
-            each.wait_for("worker starting")
+            each.wait_for("lane connected")  # before the store stands still: connecting needs its answers
         with stopped(pid):
             _wait_for_balance(group)
             before, cpu = _consumed(group), sum(cpu_seconds(each.pid) for each in group)
