@@ -29,13 +29,16 @@ class ImpressionsReceipt(msgspec.Struct, frozen=True):
 
 
 class PostedImpressions(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
-    """The record as it is posted: the key says whose it is, and the time may be left out."""
+    """The record as it is posted: the key says whose it is, and the time may be left out.
+
+    What a record must have is checked after the key, which may be inside.
+    """
 
     tenant: str | None = None
-    uid: str
+    uid: str = ""
     at: int | datetime | None = None
     """Now, if there is none."""
-    posts: list[str | Post]
+    posts: list[str | Post] = []
     writeKey: str | None = None  # noqa: N815 — as the other routes spell it
     """For what a page sends as it closes: that can carry no header."""
 
