@@ -14,7 +14,7 @@ CONSUMED = Counter(
     "eventstore_consumed_total",
     "Records of the event topic done with: stored, expired, erased, dead-lettered or diverted.",
 )
-STORED = Counter("eventstore_stored_total", "Rows acknowledged by a cluster.", ["cluster"])
+STORED = Counter("eventstore_stored_total", "Rows of all tables acknowledged by a cluster.", ["cluster"])
 EXPIRED = Counter("eventstore_expired_total", "Records older than their retention on arrival.", ["tier"])
 ERASED = Counter("eventstore_erased_total", "Records left out because their user has been erased since.")
 REJECTED = Counter("eventstore_rejected_total", "Records confirmed in the dead-letter topic.", ["reason"])
