@@ -3,20 +3,21 @@
 Order does not matter: a row's identity and write time come from the event. So a drain is a consumer group of its own that
 comes and goes, and runs the same pipeline.
 
-A retry topic that cannot be read, because records are gone from it, say, suspends its own drain and nothing else: nobody
-restarts workers for it, and a person is told how to mend it.
+A retry topic that cannot be read, because records are gone from it, say, or whose records are rejected one after the other,
+suspends its own drain and nothing else: live events go on, and a person is told how to mend it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from time import monotonic
 from typing import Final, Protocol
 
 import structlog
 
 from eventstore import metrics
-from eventstore.errors import CircuitOpenError, KafkaError, PermanentKafkaError, TransientKafkaError
+from eventstore.errors import CircuitOpenError, KafkaError, PermanentKafkaError, RefusedError, TransientKafkaError
 from eventstore.ingest.circuit import State
 from eventstore.ingest.pipeline import Diverts, Pipeline
 from eventstore.ingest.rate import RateLimit
@@ -138,10 +139,10 @@ class Drains:
             and monotonic() >= self._suspended.get(cluster, 0.0)
         )
 
-    def _suspend(self, cluster: str, why: str) -> None:
+    def _suspend(self, cluster: str, why: str, seconds: float | None = None) -> None:
         metrics.DRAIN_SUSPENDED.labels(cluster).set(1)
         if monotonic() >= self._suspended.get(cluster, 0.0):
-            self._suspended[cluster] = monotonic() + self._policy.suspended_seconds
+            self._suspended[cluster] = monotonic() + (self._policy.suspended_seconds if seconds is None else seconds)
             log.error("drain suspended: its records wait until this is mended", cluster=cluster, error=why)
 
     def _resume(self, cluster: str) -> None:
@@ -162,6 +163,8 @@ class Drains:
             log.warning("drain given up for now", cluster=cluster, error=str(error))
         except SourceError as error:
             self._suspend(cluster, str(error))
+        except RefusedError as error:  # trying again would send more and more of them to the dead letters
+            self._suspend(cluster, str(error), inf)
         else:
             self._resume(cluster)
             log.info("drained", cluster=cluster, records=records)
@@ -169,7 +172,8 @@ class Drains:
     async def _until_idle(self, cluster: str) -> int:
         """Drain until nothing has come for a while; gives how many records were done with."""
         failed: asyncio.Future[KafkaError] = asyncio.get_running_loop().create_future()
-        pipeline = replace(self._pipeline, freshness=None)
+        # a window of its own: what waits here tells nothing of what producers send now
+        pipeline = replace(self._pipeline, freshness=None, rejects=self._pipeline.rejects.anew())
         if pipeline.diverts is not None:
             pipeline = replace(pipeline, diverts=Elsewhere(cluster, pipeline.diverts))
         try:

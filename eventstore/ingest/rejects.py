@@ -40,6 +40,10 @@ class RejectWindow:
         self._limit = limit
         self._slots: deque[Slot] = deque()
 
+    def anew(self) -> "RejectWindow":
+        """An empty one of the same limit."""
+        return RejectWindow(self._limit)
+
     def add(self, records: int, rejects: Iterable[Reason], now: float) -> None:
         """So many more records came, these of them rejected.
 

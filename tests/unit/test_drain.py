@@ -21,6 +21,7 @@ from eventstore.ingest.circuit import State
 from eventstore.ingest.drain import DrainPolicy, Drains, Source
 from eventstore.ingest.express import Express
 from eventstore.ingest.pipeline import Pipeline
+from eventstore.ingest.rejects import RejectLimit, RejectWindow
 from eventstore.stream.chunk import Chunk, Record
 from eventstore.stream.dead_letters import Reject
 from eventstore.tenancy import Tenant
@@ -82,7 +83,7 @@ class NoDeadLetters:
 
 
 class Setting:
-    def __init__(self, topic: RetryTopic, *, waits: int = 1) -> None:
+    def __init__(self, topic: RetryTopic, *, waits: int = 1, rejects: RejectLimit | None = None) -> None:
         self.topic = topic
         self.waits: dict[str, int | KafkaError] | KafkaError = {"c30": waits}
         self.refusal: KafkaError | None = None
@@ -97,6 +98,7 @@ class Setting:
             clock=lambda: NOW_MS * 1000,
             express=Express(ClockRules()),
             diverts=self.diverts,
+            rejects=RejectWindow(rejects or RejectLimit()),
         )
         self.drains = Drains(self.states, self.backlogs, self.join, pipeline, QUICK)
 
@@ -250,6 +252,19 @@ async def test_what_the_pipeline_cannot_do_ends_all_draining() -> None:
     with pytest.raises(PermanentStoreError):
         await asyncio.wait_for(setting.drains.keep_draining(), 10)
     assert setting.topic.left == 1
+
+
+@on_event_loop
+async def test_a_topic_of_rejects_suspends_its_own_drain_until_the_worker_is_started_again() -> None:
+    unknown = [message(n, tenant="gone") for n in range(10)]
+    setting = Setting(RetryTopic(chunk_of(*unknown)), rejects=RejectLimit(records=10))
+    running = asyncio.create_task(setting.drains.keep_draining())
+    await eventually(lambda: suspended("c30") == 1, "the suspension")
+    looks = setting.looks
+    await eventually(lambda: setting.looks > looks + 20, "the time of several tries")
+    assert (setting.topic.joined, setting.topic.left) == (1, 1)
+    assert not running.done(), "live events go on"
+    await ended(running)
 
 
 @on_event_loop
