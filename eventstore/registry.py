@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from eventstore.clock import now_ms
 from eventstore.errors import ConfigurationError, RegistryError
 from eventstore.metrics import REGISTRY_RELOAD_FAILURES, REGISTRY_RELOADS
 from eventstore.tenancy import Registry
@@ -37,10 +37,6 @@ def load_registry(path: Path) -> Registry:
         RegistryError: every fault of the document.
     """
     return _read(path).registry()
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class RegistryFile:

@@ -1,11 +1,11 @@
 """The parts of the ingest path put together as the settings say: what every worker does with a chunk, and what it watches."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from eventstore.clock import now_micros
 from eventstore.config import KafkaSettings, Settings, TopicSettings
 from eventstore.errors import KafkaError, PermanentKafkaError
 from eventstore.events.erasure import Erasures
@@ -126,7 +126,7 @@ def _pipeline(
         registry=lambda: routes.registry,
         outlet=routes.outlet,
         dead_letters=dead_letters,
-        clock=lambda: time.time_ns() // 1_000,
+        clock=now_micros,
         express=Express(ClockRules(worker.max_future, worker.late_after), erasures),
         diverts=diverts,
         limit=BatchLimit(writer.batch_rows, writer.batch_bytes),

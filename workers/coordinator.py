@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from eventstore.clock import now_ms
 from eventstore.config import Settings
 from eventstore.errors import EventstoreError, TransientKafkaError
-from eventstore.registry import now_ms
 from eventstore.replay.plan import Plan, Progress, progress
 from eventstore.replay.run import Account
 from eventstore.replay.state import Replays, Status

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from time import monotonic, time_ns
+from time import monotonic
 
 import structlog
 import uvloop
@@ -16,6 +16,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from eventstore import __version__
+from eventstore.clock import now_micros
 from eventstore.config import GatewaySettings, Settings
 from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.gateway.access import Doorkeeper
@@ -142,7 +143,7 @@ class GatewayProcess:
             worker.group,
             self.settings.gateway.live_heartbeat,
             self.settings.gateway.live_feeds,
-            lambda: time_ns() // 1_000,
+            now_micros,
         )
         hearing = asyncio.create_task(live.hear_erasures(ErasureTable(kafka, topics.erasures)))
         stack.push_async_callback(_ended, hearing)

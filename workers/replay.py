@@ -4,7 +4,6 @@ import asyncio
 import faulthandler
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ import msgspec
 import structlog
 import uvloop
 
+from eventstore.clock import now_micros
 from eventstore.config import GroupProtocol, Settings, WorkerSettings
 from eventstore.errors import ExitCode, KafkaError
 from eventstore.events.erasure import Erasures
@@ -116,7 +116,7 @@ class ReplayWorker:
             registry=lambda: meant,  # of one replay all records are routed alike; an edit takes effect at a resume
             outlet=outlets.__getitem__,
             dead_letters=rejects,
-            clock=lambda: time.time_ns() // 1_000,
+            clock=now_micros,
             express=Express(ClockRules(worker.max_future, worker.late_after), erasures),
             limit=BatchLimit(writer.batch_rows, writer.batch_bytes),
             rejects=RejectWindow(RejectLimit(share=1)),  # nothing drains anywhere: they are only counted

@@ -1,11 +1,11 @@
 """`eventstore circuits`: what is diverted, and what workers should do about a cluster that is in trouble."""
 
-import time
 from typing import Annotated, Any
 
 import typer
 
 from eventstore.cli.console import AsJson, err, out, print_json, table
+from eventstore.clock import now_ms
 from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError
 from eventstore.events.moment import rfc3339
@@ -102,7 +102,7 @@ def _give(cluster: str, wanted: Wanted) -> None:
             raise ConfigurationError(
                 f"{cluster}: expected a cluster of the registry, one of {', '.join(sorted(known))}"
             )
-        control.give(cluster, Order(wanted, time.time_ns() // 1_000_000))
+        control.give(cluster, Order(wanted, now_ms()))
     out.print(f"{cluster}: {wanted.value}: {MEANINGS[wanted]}", markup=False, soft_wrap=True)
 
 

@@ -11,12 +11,13 @@ import typer
 
 from eventstore.cli.console import AsJson, err, out, print_json, printable, progress, table
 from eventstore.cli.timeline import instant
+from eventstore.clock import now_ms
 from eventstore.config import Settings, load_settings
 from eventstore.errors import EventstoreError, ExitCode, QueryError, UnknownTenantError
 from eventstore.events.erasure import Erasure
 from eventstore.events.moment import rfc3339
 from eventstore.ingest.admission import ClockRules
-from eventstore.registry import load_registry, now_ms
+from eventstore.registry import load_registry
 from eventstore.replay.erasure import Holding, Reach, Survey, holders, reach, survey, unused_clusters
 from eventstore.replay.state import Replays
 from eventstore.store.eraser import delete_partitions

@@ -8,11 +8,12 @@ import typer
 from eventstore.cli.clusters import AsTier, Clusters, named_tiers
 from eventstore.cli.console import AsJson, err, out, print_json, progress, table
 from eventstore.cli.erase import Execute, as_document, clock_rules, delete_everywhere, hint, known_holders
+from eventstore.clock import now_ms
 from eventstore.config import Settings, load_settings
 from eventstore.errors import ExitCode
 from eventstore.events.erasure import Erasure
 from eventstore.events.moment import rfc3339
-from eventstore.registry import load_registry, now_ms
+from eventstore.registry import load_registry
 from eventstore.replay.erasure import outlived, reach
 from eventstore.stream.erasures import ErasureTable
 from eventstore.tenancy import Tier

@@ -8,10 +8,11 @@ import msgspec
 import typer
 
 from eventstore.cli.console import AsJson, err, out, print_json, table
+from eventstore.clock import now_ms
 from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError
 from eventstore.events.moment import rfc3339
-from eventstore.registry import load_registry, now_ms
+from eventstore.registry import load_registry
 from eventstore.replay.marks import Mark, MarkTable, check_nothing_waits, records_gone, take_mark
 from eventstore.stream.backlogs import Backlogs
 from eventstore.stream.offsets import TopicOffsets

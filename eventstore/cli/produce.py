@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from eventstore.cli.console import AsJson, err, out, print_json, printable
+from eventstore.clock import now_micros
 from eventstore.config import load_settings
 from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.events.foreign import Constant, EnvelopeMapping
@@ -108,12 +109,12 @@ def produce(  # noqa: PLR0917 — typer's options
         raise ConfigurationError(
             "--no-check publishes records as they are: expected no mapping and no --shift-to with it"
         )
-    now_micros = time.time_ns() // 1_000
-    preparation = Preparation(now_micros, mapping, max_future_micros=round(settings.worker.max_future * 1_000_000))
+    now = now_micros()
+    preparation = Preparation(now, mapping, max_future_micros=round(settings.worker.max_future * 1_000_000))
     with ExitStack() as context:
         shifted_to = None
         if shift_to:
-            shifted_to = _instant(shift_to, now_micros)
+            shifted_to = _instant(shift_to, now)
             files = context.enter_context(readable_twice(files))
             with _Bar("looking for the newest event", files) as bar:
                 shift = shifted_to - newest_micros(files, preparation, bar.update)

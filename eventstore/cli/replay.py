@@ -11,10 +11,10 @@ from eventstore.cli.replay_options import AcceptGap
 from eventstore.cli.replay_run import carry_out, run_replay, show_plan
 from eventstore.cli.replay_verify import verify
 from eventstore.cli.replay_view import print_replays, replay_document, say
+from eventstore.clock import now_ms
 from eventstore.config import Settings, load_settings
 from eventstore.errors import RefusedError
 from eventstore.logs import setup_logging
-from eventstore.registry import now_ms
 from eventstore.replay.plan import Plan, Progress, progress
 from eventstore.replay.planning import GAP_MEND
 from eventstore.replay.ranges import aged_out, behind_gaps, cut_off, refuse

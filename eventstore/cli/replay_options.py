@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from eventstore.cli.timeline import duration, instant
+from eventstore.clock import now_ms
 from eventstore.config import load_settings
 from eventstore.errors import ConfigurationError
-from eventstore.registry import now_ms
 from eventstore.replay.bounds import AtMark, AtOffset, AtOffsets, AtTime, Bound, Committed, Earliest, Latest
 from eventstore.replay.planning import Request
 from eventstore.replay.scope import Scope

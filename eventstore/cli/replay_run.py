@@ -12,9 +12,10 @@ import typer
 from eventstore.cli.console import AsJson, err, print_json
 from eventstore.cli.replay_options import with_range
 from eventstore.cli.replay_view import Follower, plan_document, print_plan, say
+from eventstore.clock import now_ms
 from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError, ExitCode, RefusedError
-from eventstore.registry import load_registry, now_ms
+from eventstore.registry import load_registry
 from eventstore.replay.plan import Plan, running_into
 from eventstore.replay.planning import GAP_MEND, Request, Survey, survey
 from eventstore.replay.ranges import refuse

@@ -10,10 +10,11 @@ import typer
 from eventstore.cli.console import AsJson, err, print_json, printable, progress
 from eventstore.cli.replay_options import with_range
 from eventstore.cli.replay_view import say
+from eventstore.clock import now_ms
 from eventstore.config import Settings, load_settings
 from eventstore.errors import ConfigurationError, ExitCode
 from eventstore.logs import setup_logging
-from eventstore.registry import load_registry, now_ms
+from eventstore.registry import load_registry
 from eventstore.replay.expected import Found
 from eventstore.replay.planning import Request, survey
 from eventstore.replay.scope import scoped

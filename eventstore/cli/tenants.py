@@ -1,12 +1,12 @@
 """`eventstore tenants`: the tenant registry, checked and shown."""
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from eventstore.cli.console import AsJson, complain, err, out, print_json, table
+from eventstore.clock import now_ms
 from eventstore.config import load_settings
 from eventstore.errors import ConfigurationError, ExitCode, Problem, RegistryError
 from eventstore.registry import load_registry
@@ -100,7 +100,7 @@ def show(tenant: Annotated[str, typer.Argument(help="The tenant's name.")], *, a
 def _check_succession(path: Path, registry: Registry, against: Path | None) -> None:
     if against is None:
         return
-    if problems := succession_problems(load_registry(against), registry, time.time_ns() // 1_000_000):
+    if problems := succession_problems(load_registry(against), registry, now_ms()):
         raise RegistryError(str(path), problems)
 
 

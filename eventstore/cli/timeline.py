@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore.cli.console import AsJson, err, out
+from eventstore.clock import now_ms
 from eventstore.config import load_settings
 from eventstore.events.moment import parse_moment
 from eventstore.events.stored import StoredEvent
@@ -23,7 +24,7 @@ from eventstore.events.validate import micros_of
 from eventstore.registry import load_registry
 from eventstore.tenancy.durations import parse_duration
 from eventstore.timeline import MAX_PAGE, Page, Timeline, TimelineQuery
-from eventstore.timeline.connect import now_ms, open_timeline
+from eventstore.timeline.connect import open_timeline
 
 T = TypeVar("T")
 

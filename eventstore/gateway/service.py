@@ -1,7 +1,6 @@
 """From a request to its answer: the route, the door, the handler, and one way to fail."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Final
 import structlog
 
 from eventstore import metrics
+from eventstore.clock import now_micros
 from eventstore.errors import EventstoreError
 from eventstore.gateway.access import Doorkeeper
 from eventstore.gateway.cors import Cors
@@ -45,7 +45,7 @@ class Gateway:
     open: int = 0
     """Requests being worked on."""
     headers: tuple[Header, ...] = SAFE
-    clock: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000)
+    clock: Callable[[], int] = field(default=now_micros)
     """Microseconds since the epoch."""
 
     _ended: asyncio.Event = field(default_factory=asyncio.Event)

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from eventstore.clock import now_ms
 from eventstore.config import Settings
 from eventstore.errors import RefusedError
 from eventstore.events.cells import Batch, Cells, TableName, routing_key, table_of
@@ -13,7 +14,6 @@ from eventstore.events.erasure import Erasures
 from eventstore.ingest.grouping import BatchLimit, cut
 from eventstore.ingest.outlet import Direct
 from eventstore.ingest.retry import RetryPolicy
-from eventstore.registry import now_ms
 from eventstore.replay.planning import book
 from eventstore.replay.ranges import Ranges, aged_out, cut_off, refuse
 from eventstore.replay.scope import Scope

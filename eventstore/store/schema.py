@@ -1,6 +1,5 @@
 """A tier's keyspace and tables on its cluster: plan what is missing, apply it, report drift."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from string import Template
@@ -8,6 +7,7 @@ from typing import Final
 
 from cassandra.cluster import Session
 
+from eventstore import clock
 from eventstore.errors import PermanentStoreError, RefusedError, TransientStoreError
 from eventstore.events.cells import TableName
 from eventstore.store.ddl import Value, parse_keyspace_options, parse_table, render_options
@@ -62,7 +62,7 @@ def plan_schema(session: Session, tier: Tier, *, now_ms: int | None = None) -> P
     Raises:
         StoreError: the cluster does not answer, or with something unknown.
     """
-    at_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    at_ms = clock.now_ms() if now_ms is None else now_ms
     with mapped(tier.cluster.name):
         server = _server(session)
         return Plan(tier, server, tuple(_changes(session, tier, server.dialect, at_ms)))

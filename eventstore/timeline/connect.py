@@ -1,9 +1,9 @@
 """A Timeline over the clusters of a registry: what a product's process opens once and keeps."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from eventstore.clock import now_ms
 from eventstore.config import Settings
 from eventstore.store.reader import EventReaders
 from eventstore.tenancy import Registry
@@ -36,8 +36,3 @@ def _following(registry: Callable[[], Registry], readers: EventReaders) -> Calla
         return found
 
     return current
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -10,10 +10,10 @@ import uvloop
 import yaml
 from cassandra.concurrent import execute_concurrent_with_args
 
+from eventstore.clock import now_ms
 from eventstore.config import load_settings
 from eventstore.store.session import close, connect
 from eventstore.tenancy import KeyUse
-from eventstore.timeline.connect import now_ms
 from tests.benchmarks.arena import Target
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.results import host_load

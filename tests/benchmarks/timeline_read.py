@@ -19,13 +19,14 @@ from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 
 from eventstore.cli.console import out
+from eventstore.clock import now_ms
 from eventstore.config import Settings
 from eventstore.registry import load_registry
 from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
 from eventstore.tenancy import Registry, Tenant, Tier
 from eventstore.timeline import Timeline, TimelineQuery
-from eventstore.timeline.connect import now_ms, open_timeline
+from eventstore.timeline.connect import open_timeline
 
 USERS = 200
 EVENTS = 100

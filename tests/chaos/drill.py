@@ -22,12 +22,12 @@ import typer
 import yaml
 
 from eventstore.cli.console import err, out, table
+from eventstore.clock import now_ms
 from eventstore.config import Settings, load_settings
 from eventstore.local import lifecycle, process
 from eventstore.registry import load_registry
 from eventstore.stream.backlogs import drain_group
 from eventstore.stream.topics import retry_topics
-from eventstore.timeline.connect import now_ms
 from tests.chaos.evidence import Topics, gather, retentions_of
 from tests.chaos.load import Mix, Publisher, records
 from tests.chaos.oracle import Fate, Verdict, judge

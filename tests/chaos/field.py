@@ -21,12 +21,12 @@ from cassandra.pool import Host
 from cassandra.query import PreparedStatement
 from confluent_kafka import KafkaException
 
+from eventstore.clock import now_ms
 from eventstore.errors import ConfigurationError
 from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
 from eventstore.stream.topics import retry_topic, retry_topics
 from eventstore.tenancy import Cluster, Registry
-from eventstore.timeline.connect import now_ms
 from tests.benchmarks.watch import status_mb
 from tests.chaos.evidence import Topics, gather, retentions_of
 from tests.chaos.freshness import NOT_NOW, Freshness

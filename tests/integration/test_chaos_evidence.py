@@ -11,9 +11,9 @@ from cassandra.cluster import Session
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from eventstore.clock import now_ms
 from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
-from eventstore.timeline.connect import now_ms
 from tests.chaos.evidence import Topics, gather, retentions_of
 from tests.chaos.field import group_of
 from tests.chaos.load import Mix, Publisher, records, rejected

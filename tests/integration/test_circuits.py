@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from eventstore.clock import now_ms
 from eventstore.ingest.circuit import Wanted
 from eventstore.ingest.control import ControlTable, Order
 from eventstore.stream.admin import TopicAdmin
 from eventstore.stream.topics import retry_topic
-from eventstore.timeline.connect import now_ms
 from tests.builders import envelope
 from tests.chaos.proxy import Proxy, running_proxy
 from tests.stacks import RunningStack

@@ -14,11 +14,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from eventstore.cli import timeline
+from eventstore.clock import now_ms
 from eventstore.errors import PermanentStoreError, TransientStoreError
 from eventstore.registry import load_registry
 from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
-from eventstore.timeline.connect import now_ms
 from tests.builders import DAY_MS
 from tests.stacks import RunningStack
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from cassandra.concurrent import execute_concurrent_with_args
 
+from eventstore.clock import now_ms
 from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
 from eventstore.tenancy import KeyUse
-from eventstore.timeline.connect import now_ms
 from tests.builders import DAY_MS, envelope
 from tests.gateways import GatewayUnderTest, key, running_gateway, with_keys
 from tests.stacks import RunningStack

@@ -10,8 +10,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from eventstore.cli.app import build
+from eventstore.clock import now_ms
 from eventstore.errors import ConfigurationError
-from eventstore.registry import load_registry, now_ms
+from eventstore.registry import load_registry
 from eventstore.store.session import close, connect
 from tests.builders import envelope
 from tests.stacks import RunningStack

@@ -20,8 +20,9 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
 from eventstore.cli.app import build
+from eventstore.clock import now_ms
 from eventstore.errors import ConfigurationError, EventstoreError, RefusedError
-from eventstore.registry import load_registry, now_ms
+from eventstore.registry import load_registry
 from eventstore.replay.marks import MarkTable, take_mark
 from eventstore.replay.plan import Plan, progress
 from eventstore.replay.ranges import Range

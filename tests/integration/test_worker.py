@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from eventstore.clock import now_ms
 from eventstore.demo.broken import broken_records
 from eventstore.demo.scene import EDITS
 from eventstore.events.foreign import Constant, EnvelopeMapping
@@ -24,7 +25,6 @@ from eventstore.store.schema import apply_schema
 from eventstore.store.session import close, connect
 from eventstore.stream.admin import TopicAdmin
 from eventstore.stream.topics import retry_topic
-from eventstore.timeline.connect import now_ms
 from tests.builders import envelope
 from tests.stacks import RunningStack
 from tests.waiting import until

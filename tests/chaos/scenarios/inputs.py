@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from eventstore.timeline.connect import now_ms
+from eventstore.clock import now_ms
 from tests.chaos.field import EVERYBODY, Field
 from tests.chaos.load import DAY_MS, Mix, Record, mingled, records, rejected
 
