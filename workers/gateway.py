@@ -1,7 +1,6 @@
 """The HTTP edge as a process: granian serves, the library answers, Kafka and the clusters are behind it."""
 
 import asyncio
-import signal
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
@@ -34,7 +33,7 @@ from eventstore.gateway.seen import SeenReader
 from eventstore.gateway.service import SAFE, Gateway
 from eventstore.gateway.ui import ui_routes
 from eventstore.ingest.admission import ClockRules
-from eventstore.ingest.health import Check, Report, Stage
+from eventstore.ingest.health import Check, Report, Stage, recent
 from eventstore.registry import RegistryFile
 from eventstore.stream.dead_letters import DeadLetterProducer
 from eventstore.stream.erasures import ErasureTable
@@ -42,12 +41,12 @@ from eventstore.stream.publisher import Publisher
 from eventstore.stream.tail import Tail
 from eventstore.stream.watch import Ending
 from eventstore.timeline.connect import open_timeline
+from workers.process import Heartbeat, on_stop_signals
 from workers.status import Probes, StatusServer
 
 log = structlog.stdlib.get_logger(__name__)
 
 BACKLOG = 1_024
-BEAT_SECONDS = 0.5
 STALL_SECONDS = 10.0
 """The loop may take so long for one turn before the process counts as dead."""
 STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000")
@@ -78,12 +77,10 @@ class GatewayProcess:
     tail: Tail | None = None
     """What live feeds read; none where no questions are answered."""
     stage: Stage = Stage.STARTING
-    turned_at: float = field(default_factory=monotonic)
-    """The event loop turned, last."""
+    heart: Heartbeat = field(default_factory=Heartbeat)
 
     async def run(self) -> ExitCode:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.stop.set)
+        on_stop_signals(self.stop.set)
         async with AsyncExitStack() as stack:
             if self.settings.gateway.metrics_port:
                 probes = Probes(live=self._live, ready=self._ready)
@@ -91,7 +88,7 @@ class GatewayProcess:
             registry = RegistryFile(self.settings.registry)
             doorkeeper = Doorkeeper(lambda: registry.current, monotonic)
             gateway = self._gateway(doorkeeper, await self._routes(doorkeeper, stack))
-            for work in (registry.watch(), self._beat()):
+            for work in (registry.watch(), self.heart.beat()):
                 stack.callback(asyncio.create_task(work).cancel)
             await self._serve(gateway)
         log.info("gateway stopped")
@@ -188,14 +185,8 @@ class GatewayProcess:
             await asyncio.wait_for(gateway.idle(), settings.drain_timeout)
         await serving
 
-    async def _beat(self) -> None:
-        while True:
-            self.turned_at = monotonic()
-            await asyncio.sleep(BEAT_SECONDS)
-
     def _live(self) -> Report:
-        age = monotonic() - self.turned_at
-        return Report((Check("loop", age <= STALL_SECONDS, f"turned {age:.1f} s ago; at most {STALL_SECONDS:g} s"),))
+        return Report((recent("loop", "turned", self.heart.at, monotonic(), STALL_SECONDS),))
 
     def _ready(self) -> Report:
         stage = Check("stage", self.stage is Stage.RUNNING, self.stage.value)

@@ -2,7 +2,6 @@
 
 import asyncio
 import faulthandler
-import signal
 from collections.abc import Awaitable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from eventstore.stream.group import consumer_policy, group_config
 from eventstore.stream.transport import ChunkApp
 from eventstore.tenancy import Registry
 from workers.assembly import Assembly, assemble
-from workers.process import bound_the_end, orphaned, settle_garbage
+from workers.process import bound_the_end, on_stop_signals, orphaned, settle_garbage
 from workers.status import Pulse, StatusServer
 
 log = structlog.stdlib.get_logger(__name__)
@@ -67,7 +66,7 @@ class IngestWorker:
         self.pulse = Pulse(self.settings.worker)
 
     async def run(self) -> ExitCode:
-        self._listen_to_signals()
+        on_stop_signals(self.stop.set)
         async with AsyncExitStack() as stack:
             self._serve_status(stack)
             prepared = await self._unless_stopped(self._prepare(stack))
@@ -162,17 +161,10 @@ class IngestWorker:
 
     def _serve_status(self, stack: AsyncExitStack) -> None:
         """From the first moment to the last: who waits for readiness must get an answer while clusters are connected to."""
-        beating = asyncio.create_task(self.pulse.beat())
+        beating = asyncio.create_task(self.pulse.heart.beat())
         stack.callback(beating.cancel)
         if port := self.settings.worker.metrics_port:
             stack.enter_context(StatusServer(port, self.pulse.probes))
-
-    def _listen_to_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop.set)
-        # until the registry is watched, a hangup has nothing to reload; unhandled it would end us
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
 
     async def _stop_with_supervisor(self) -> None:
         await orphaned()

@@ -4,6 +4,9 @@ import asyncio
 import faulthandler
 import gc
 import os
+import signal
+from collections.abc import Callable
+from time import monotonic
 
 import structlog
 
@@ -14,6 +17,29 @@ log = structlog.stdlib.get_logger(__name__)
 STOP_SECONDS = 15.0
 """Beyond the drain time, until a process that does not come to an end is ended."""
 PARENT_CHECK_SECONDS = 1.0
+BEAT_SECONDS = 0.5
+
+
+class Heartbeat:
+    """Whether the event loop still turns. Written on the loop, read on any thread."""
+
+    def __init__(self) -> None:
+        self.at = monotonic()
+        """When it turned last."""
+
+    async def beat(self) -> None:
+        """For ever."""
+        while True:
+            self.at = monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+
+
+def on_stop_signals(stop: Callable[[], None]) -> None:
+    """Have SIGTERM and SIGINT call this. A hangup does nothing until somebody listens to it; unhandled it would end us."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
 
 
 def bound_the_end(drain_seconds: float) -> None:

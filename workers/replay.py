@@ -2,7 +2,6 @@
 
 import asyncio
 import faulthandler
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -36,7 +35,7 @@ from eventstore.stream.consumer import ChunkConsumer
 from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.group import consumer_policy, group_config
 from eventstore.tenancy import Registry, Tier
-from workers.process import bound_the_end, orphaned, settle_garbage
+from workers.process import bound_the_end, on_stop_signals, orphaned, settle_garbage
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -74,9 +73,7 @@ class ReplayWorker:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked_to_stop)
+        on_stop_signals(self._asked_to_stop)
         async with AsyncExitStack() as stack:
             runner, erasures = await self._prepare(stack)
             await self._run(runner, erasures)

@@ -3,7 +3,6 @@
 Served by threads of its own, so that a main loop that stands still is still answered for, with the truth.
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -23,14 +22,12 @@ from eventstore.ingest.circuit import State
 from eventstore.ingest.health import Limits, Report, Stage, Vitals, liveness, readiness
 from eventstore.stream.chunk import Chunk
 from eventstore.stream.consumer import ChunkConsumer
+from workers.process import Heartbeat
 
 STOP_SECONDS: Final = 0.2
 """How soon a stop is noticed."""
 CLIENT_SECONDS: Final = 5.0
 """A client that says nothing for so long is let go."""
-
-
-BEAT_SECONDS: Final = 0.5
 
 
 class Probes(NamedTuple):
@@ -49,14 +46,8 @@ class Pulse:
         self.circuits: Callable[[], Mapping[str, State]] | None = None
         """None until the registry is in force."""
         self._limits = Limits(worker.stall_timeout, worker.chunk_timeout, worker.assignment_timeout)
-        self._loop_at = monotonic()
+        self.heart = Heartbeat()
         self._begun: dict[Chunk, float] = {}
-
-    async def beat(self) -> None:
-        """For ever."""
-        while True:
-            self._loop_at = monotonic()
-            await asyncio.sleep(BEAT_SECONDS)
 
     def begin(self, chunk: Chunk) -> None:
         self._begun[chunk] = monotonic()
@@ -75,7 +66,7 @@ class Pulse:
         member, circuits = self.member(), self.circuits
         return Vitals(
             stage=self.stage,
-            loop_at=self._loop_at,
+            loop_at=self.heart.at,
             pump_at=member.turned_at if member else None,
             outside_since=member.outside_since if member else None,
             silent_since=member.silent_since if member else None,

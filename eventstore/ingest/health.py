@@ -77,11 +77,11 @@ class Report:
 def liveness(vitals: Vitals, now: float, limits: Limits) -> Report:
     """Does it still move? No is a reason to restart it."""
     return Report((
-        _recent("loop", "turned", vitals.loop_at, now, limits.stall),
-        _recent("pump", "turned", vitals.pump_at, now, limits.stall),
-        _recent("fetch", "records came of which none was taken", vitals.silent_since, now, limits.stall),
-        _recent("writes", "oldest open chunk begun", vitals.oldest_chunk_at, now, limits.chunk),
-        _recent("assignment", "given up or asked for", vitals.outside_since, now, limits.assignment),
+        recent("loop", "turned", vitals.loop_at, now, limits.stall),
+        recent("pump", "turned", vitals.pump_at, now, limits.stall),
+        recent("fetch", "records came of which none was taken", vitals.silent_since, now, limits.stall),
+        recent("writes", "oldest open chunk begun", vitals.oldest_chunk_at, now, limits.chunk),
+        recent("assignment", "given up or asked for", vitals.outside_since, now, limits.assignment),
     ))  # fmt: skip
 
 
@@ -94,13 +94,13 @@ def readiness(vitals: Vitals, now: float, limits: Limits) -> Report:
     )
     return Report((
         Check("stage", vitals.stage is Stage.RUNNING, vitals.stage.value),
-        _recent("loop", "turned", vitals.loop_at, now, limits.stall),
+        recent("loop", "turned", vitals.loop_at, now, limits.stall),
         Check("assignment", member, _partitions(vitals) if member else "waiting for the consumer group"),
         Check("clusters", circuits is not None, told),
     ))  # fmt: skip
 
 
-def _recent(name: str, what: str, at: float | None, now: float, most: float) -> Check:
+def recent(name: str, what: str, at: float | None, now: float, most: float) -> Check:
     """Passes if it happened at most so long ago, or is nothing to wait for."""
     if at is None:
         return Check(name, passes=True, detail="nothing to wait for")

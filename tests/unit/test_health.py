@@ -172,7 +172,7 @@ def test_a_taken_port_is_named_with_the_mend(server: StatusServer, worker: Worke
 def test_a_loop_that_stands_still_is_told_of_and_one_that_goes_on_as_well() -> None:
     async def scenario() -> None:
         pulse = Pulse(WorkerSettings(stall_timeout=0.6))
-        beating = asyncio.create_task(pulse.beat())
+        beating = asyncio.create_task(pulse.heart.beat())
         with StatusServer(0, pulse.probes) as server:
             # this very loop stands still while it waits for the answer
             until(lambda: get(server, "/health/live")[0] == HTTPStatus.SERVICE_UNAVAILABLE, "the stall to be noticed")
