@@ -46,6 +46,8 @@ class TableName(StrEnum):
     IMPRESSIONS = "impressions"
 
 
+_WITHOUT_BID: Final = FRESH_LATEST[0]
+"""The number of statements whose table has no buckets."""
 _TABLES: Final = (TableName.EVENTS, TableName.LATEST, TableName.IMPRESSIONS, TableName.IMPRESSIONS)
 """By the statement's number."""
 BUCKET: Final = Struct(">iii").pack
@@ -131,13 +133,13 @@ _LIFELESS: Final = (FRESH, FRESH_LATEST)
 def key_end(cells: Cells) -> int:
     """Where the cells of the partition key end: uid, tenant, and the bid where there is one."""
     _, tenant_end = _ends(cells)
-    return tenant_end if table_of(cells) is TableName.LATEST else tenant_end + 8
+    return tenant_end if cells[0] == _WITHOUT_BID else tenant_end + 8
 
 
 def routing_key(cells: Cells) -> bytes:
     """The partition key as its token is hashed from: each component with its length before and a zero behind."""
     uid_end, tenant_end = _ends(cells)
-    bid = b"" if table_of(cells) is TableName.LATEST else cells[tenant_end + 2 : tenant_end + 8] + b"\0"
+    bid = b"" if cells[0] == _WITHOUT_BID else cells[tenant_end + 2 : tenant_end + 8] + b"\0"
     return b"".join((cells[4:uid_end], b"\0", cells[uid_end + 2 : tenant_end], b"\0", bid))
 
 

@@ -34,9 +34,6 @@ MAX_SENDERS: Final = 50_000
 """Keys remembered, about 20 MB. Beyond that all are forgotten, and each is looked at once more."""
 MAX_NAMES: Final = 10_000
 BRACE, BRACKET = b"{["
-KEY_FRAME: Final = 2 + 4 + 4 - 1 + 8
-"""Bytes that a row's partition key takes beyond uid and tenant, of which the Kafka key tells the length: the head, two
-lengths for a colon, the bid."""
 
 
 @dataclass(slots=True)
@@ -278,8 +275,8 @@ class Express:
             # forgotten in mid-chunk, when there were too many to remember
             tenant = sender.tenant if (sender := self._senders.get(key)) else key.partition(b":")[0].decode()
             rows[tenant] = rows.get(tenant, 0) + len(batch)
-            if tenant in self._latest and (latest := newest(batch, self._latest[tenant], len(key) + KEY_FRAME)):
-                batches.append(latest)
+            if tenant in self._latest and (found := newest(batch, self._latest[tenant])):
+                batches.append(found)
         tenants.update(rows)
 
     def _follow(self, registry: Registry) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from struct import Struct
 from typing import Final
 
-from eventstore.events.cells import FRESH, FRESH_LATEST, INT, LATE_LATEST, Batch, Cells
+from eventstore.events.cells import FRESH, FRESH_LATEST, INT, LATE_LATEST, Batch, Cells, key_end
 from eventstore.tenancy import Registry
 
 BID_BYTES: Final = 4 + 4
@@ -26,12 +26,13 @@ def names_by_tenant(registry: Registry) -> Mapping[str, frozenset[bytes]]:
     return {each.name: frozenset(map(str.encode, each.latest)) for each in registry.tenants.values() if each.latest}
 
 
-def newest(batch: Batch, names: Collection[bytes], key_end: int) -> Batch:
-    """Of a group of one user's events the newest of each of these names, as rows of the table `latest`.
+def newest(batch: Batch, names: Collection[bytes]) -> Batch:
+    """Of a partition's events the newest of each of these names, as rows of the table `latest`.
 
-    Of equally new ones any: so does the store with those that come apart. `key_end` is where the rows' partition key ends.
+    Of equally new ones any: so does the store with those that come apart.
     """
-    at = key_end + NAME_AT
+    start = key_end(batch[0])
+    at = start + NAME_AT
     found: dict[bytes, tuple[bytes, Cells]] = {}
     for cells in batch:
         (length,) = _length(cells, at)
@@ -40,13 +41,16 @@ def newest(batch: Batch, names: Collection[bytes], key_end: int) -> Batch:
             written = cells[-8:] if cells[:2] == FRESH else cells[-16:-8]
             if name not in found or found[name][0] < written:
                 found[name] = written, cells
-    return [latest_row(cells, key_end) for _, cells in found.values()]
+    return [latest_row(cells, start) for _, cells in found.values()]
 
 
-def latest_row(cells: Cells, key_end: int) -> Cells:
-    """An event's row as one of the table `latest`: what lies between bid and write timestamp becomes one cell, as it is."""
-    at = key_end + NAME_AT
+def latest_row(cells: Cells, start: int) -> Cells:
+    """An event's row as one of the table `latest`: what lies between bid and write timestamp becomes one cell, as it is.
+
+    `start` is where its partition key ends.
+    """
+    at = start + NAME_AT
     (length,) = _length(cells, at)
     head, end = (FRESH_LATEST, FRESH_END) if cells[:2] == FRESH else (LATE_LATEST, LATE_END)
-    item = INT(len(cells) - end - key_end)
-    return b"".join((head, cells[2 : key_end - BID_BYTES], cells[at : at + 4 + length], item, cells[key_end:]))
+    item = INT(len(cells) - end - start)
+    return b"".join((head, cells[2 : start - BID_BYTES], cells[at : at + 4 + length], item, cells[start:]))
