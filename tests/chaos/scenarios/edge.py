@@ -29,7 +29,7 @@ def kafka_killed(field: Field) -> None:
     missing.
     """
     field.start_workers(1)
-    with _posting(field) as clients, _gateway(field):
+    with _gateway(field), _posting(field) as clients:
         for _ in field.times(KILLS):
             _wait_until_flowing(field, clients)
             told = clients.heard["503"]
