@@ -67,6 +67,11 @@ def hot_user(count: int, now_ms: int) -> Dataset:
     return Dataset("hot-user", count, now_ms, lambda self: _synthetic(self, 560, 1), _numbered(1))
 
 
+def impressions(count: int, now_ms: int, posts: int) -> Dataset:
+    """Records of so many posts seen by each of ten thousand users, once and again."""
+    return Dataset(f"impressions-{posts}", count, now_ms, lambda self: _impressions(self, posts), _numbered(10))
+
+
 def event_uuid(*parts: object) -> str:
     return str(UUID(bytes=blake2b(repr(parts).encode(), digest_size=16).digest()))
 
@@ -98,6 +103,16 @@ def _synthetic(data: Dataset, size: int, users: int) -> Iterator[Event]:
         tenant, uid = data.tenants[user % len(data.tenants)], f"u{user}"
         text = chance.randbytes(padding // 2 + 1).hex()[:padding]  # compresses about as badly as ids and hashes do
         yield _event(data, number, (tenant, uid), "page_viewed", {"text": text})
+
+
+def _impressions(data: Dataset, posts: int) -> Iterator[Event]:
+    chance = random.Random(posts)
+    for number in range(data.count):
+        user = chance.randrange(USERS)
+        tenant, uid = data.tenants[user % len(data.tenants)], f"u{user}"
+        shown = [f"post-{chance.randrange(100_000):012}" for _ in range(posts)]
+        record = {"tenant": tenant, "uid": uid, "at": data.time_ms(number), "posts": shown}
+        yield Event(tenant, uid, orjson.dumps(record))
 
 
 def _event(data: Dataset, number: int, sender: tuple[str, str], event: str, properties: object) -> Event:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Self
 
@@ -14,8 +14,12 @@ Make = Callable[[int], bytes]
 class Client:
     """Connections to one gateway, as many as there are requests open."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *allowed: int) -> None:
+        """`allowed` are the statuses that answers may have; only 200, unless some are named."""
         self._port = port
+        self._allowed = allowed or (200,)
+        self.statuses: Counter[int] = Counter()
+        """How many answers had each status."""
         self._idle: deque[Connection] = deque()
 
     async def __aenter__(self) -> Self:
@@ -26,11 +30,13 @@ class Client:
             writer.close()
 
     async def ask(self, request: bytes) -> bytes:
-        """The body of an answer, which must be 200."""
+        """The body of an answer, which must be one of those allowed."""
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        assert head.startswith(b"http/1.1 200"), head
+        status = int(head.split(maxsplit=2)[1])
+        assert status in self._allowed, head
+        self.statuses[status] += 1
         body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         self._idle.append((reader, writer))
         return body
