@@ -16,13 +16,14 @@ MICROS = 1_000_000
 
 def rows_of(record: Impressions, posts: Iterable[Seen], tier: Tier, now_micros: int) -> Iterator[Impression]:
     """The rows of those posts that are not past their retention."""
-    bucket = Bucket(0, 0, 0)
+    bucket, ttl_seconds = Bucket(0, 0, 0), 0
     for seen in posts:
         if left_seconds(tier, seen.micros, now_micros) <= 0:
             continue
         seen_ms = seen.micros // 1_000
         if not bucket.start_ms <= seen_ms < bucket.end_ms:
             (bucket,) = tier.buckets.between(seen_ms, seen_ms + 1)
+            ttl_seconds = min(left_seconds(tier, bucket.end_ms * 1_000, now_micros), MAX_RETENTION)
         yield Impression(
             uid=record.uid,
             tenant=record.tenant,
@@ -30,7 +31,7 @@ def rows_of(record: Impressions, posts: Iterable[Seen], tier: Tier, now_micros: 
             post=seen.post,
             seen_micros=seen.micros,
             mirrored_micros=2 * 1_000 * bucket.start_ms - seen.micros,
-            ttl_seconds=min(left_seconds(tier, bucket.end_ms * 1_000, now_micros), MAX_RETENTION),
+            ttl_seconds=ttl_seconds,
         )
 
 
