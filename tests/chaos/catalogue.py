@@ -18,14 +18,22 @@ class Scenario:
     run: Callable[[Field], None]
     seconds: float = 50.0
     """Over which the events of a long run are spread."""
+    share: float = 1.0
+    """Of the events of a long run that it has: fewer where they are dear."""
     watched: str = "c1n"
     short: bool = False
     """Whether it is in the short suite, too."""
     tenants: Mapping[str, Any] = field(default_factory=lambda: TENANTS)
 
     def terms(self, events: int) -> Terms:
-        seconds = self.seconds if events >= LONG_EVENTS else SHORT_SECONDS
-        return Terms(events=events, rate=events / seconds, watched=self.watched, tenants=self.tenants)
+        if events < LONG_EVENTS:
+            return Terms(events=events, rate=events / SHORT_SECONDS, watched=self.watched, tenants=self.tenants)
+        count = round(events * self.share)
+        return Terms(events=count, rate=count / self.seconds, long=True, watched=self.watched, tenants=self.tenants)
+
+
+def _edge(run: Callable[[Field], None], *, short: bool = False) -> Scenario:
+    return Scenario(row="Edge", run=run, seconds=30, share=0.3, tenants=edge.WITH_KEYS, short=short)
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
@@ -36,8 +44,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "scaling": Scenario(row="Process", run=process.scaling),
     "broker-killed": Scenario(row="Kafka", run=kafka.broker_killed, short=True),
     "broker-gone": Scenario(row="Kafka", run=kafka.broker_gone, seconds=90),
-    "gateway-kafka-killed": Scenario(row="Edge", run=edge.kafka_killed, tenants=edge.WITH_KEYS),
-    "gateway-killed": Scenario(row="Edge", run=edge.gateway_killed, tenants=edge.WITH_KEYS, short=True),
+    "gateway-kafka-killed": _edge(edge.kafka_killed),
+    "gateway-killed": _edge(edge.gateway_killed, short=True),
     "node-killed": Scenario(row="Store", run=store.node_killed, watched="c3n", short=True),
     "one-of-three": Scenario(row="Store", run=store.one_of_three, watched="c3n"),
     "two-of-three": Scenario(row="Store", run=store.two_of_three),

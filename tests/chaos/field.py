@@ -82,6 +82,8 @@ class Field:
     known_registry: Registry
     events: int
     rate: float
+    is_long: bool
+    """In the long suite, where faults are more and last longer."""
     kills: int = 0
     faults: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -109,10 +111,6 @@ class Field:
     def lasting(self, short: float, long: float) -> float:
         """Seconds."""
         return long if self.is_long else short
-
-    @property
-    def is_long(self) -> bool:
-        return self.events >= LONG_EVENTS
 
     @staticmethod
     def now() -> float:
@@ -356,6 +354,8 @@ class Terms:
     events: int
     rate: float
     """Events a second."""
+    long: bool = False
+    """In the long suite."""
     watched: str = "c1n"
     """The cluster whose freshness is measured: one that the scenario leaves alone."""
     tenants: Mapping[str, Any] = field(default_factory=lambda: TENANTS)
@@ -374,7 +374,9 @@ def open_field(name: str, servers: Servers, terms: Terms) -> Iterator[Field]:
             publisher = Publisher(BOOTSTRAP, world.settings.topics.events)
             freshness = Freshness(publisher, MARKERS[terms.watched], tier)
             topics = Topics(BOOTSTRAP, group_of(world))
-            opened = Field(name, servers, world, publisher, freshness, topics, registry, terms.events, terms.rate)
+            opened = Field(
+                name, servers, world, publisher, freshness, topics, registry, terms.events, terms.rate, terms.long
+            )
             try:
                 with _sampling(opened):
                     freshness.start()

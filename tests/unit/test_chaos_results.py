@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import results
-from tests.chaos.catalogue import SCENARIOS
+from tests.chaos.catalogue import SCENARIOS, SHORT_SECONDS, Scenario
+from tests.chaos.field import LONG_EVENTS
 from tests.chaos.results import Outcome
 
 pytestmark = pytest.mark.unit
@@ -43,6 +44,13 @@ def test_results_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     results.save(GOOD)
     assert results.load("sigkill") == GOOD
     assert results.load("never played") is None
+
+
+def test_a_scenario_may_have_a_share_of_a_long_runs_events_and_its_faults_are_a_long_runs() -> None:
+    dear = Scenario(row="Edge", run=lambda _: None, seconds=30, share=0.3)
+    long, short = dear.terms(LONG_EVENTS), dear.terms(600)
+    assert (long.events, long.rate, long.long) == (0.3 * LONG_EVENTS, 0.01 * LONG_EVENTS, True)
+    assert (short.events, short.rate, short.long) == (600, 600 / SHORT_SECONDS, False)
 
 
 def test_the_table_sums_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,8 @@ def kafka_killed(field: Field) -> None:
     """
     field.start_workers(1)
     with _gateway(field), _posting(field) as clients:
-        for _ in field.times(KILLS):
-            _wait_until_flowing(field, clients)
+        for turn in field.times(KILLS):
+            _wait_until_flowing(field, clients, (turn + 1) / (KILLS + 1))
             told = clients.heard["503"]
             field.kill_server("kafka")
             field.wait(lambda told=told: clients.heard["503"] > told, "a 503 while Kafka is away")  # type: ignore[misc]
@@ -45,14 +45,14 @@ def gateway_killed(field: Field) -> None:
     """The gateway dies five times with requests in its hands, and is told to stop once: nothing that it answered with 200 is missing."""
     field.start_workers(1)
     with _posting(field) as clients:
-        for _ in field.times(KILLS):
+        for turn in field.times(KILLS):
             with _gateway(field) as gateway:
-                _wait_until_flowing(field, clients)
+                _wait_until_flowing(field, clients, (turn + 1) / (KILLS + 2))
                 gateway.process.kill()
                 gateway.process.wait()
                 field.kills += 1
         with _gateway(field) as gateway:
-            _wait_until_flowing(field, clients)
+            _wait_until_flowing(field, clients, (KILLS + 1) / (KILLS + 2))
             assert gateway.terminate() == 0
         with _gateway(field):
             clients.finish(field.events)
@@ -77,10 +77,15 @@ def _gateway(field: Field) -> AbstractContextManager[GatewayUnderTest]:
     )
 
 
-def _wait_until_flowing(field: Field, clients: Clients) -> None:
-    """Until requests are answered again, and some are being worked on."""
+def _wait_until_flowing(field: Field, clients: Clients, share: float) -> None:
+    """Until that share of the events was posted, requests are answered again, and some are being worked on."""
     before = clients.heard["200"]
-    field.wait(lambda: clients.heard["200"] >= before + FLOWING and clients.open > 0, "requests in the gateway's hands")
+
+    def flowing() -> bool:
+        far = clients.posted >= share * field.events
+        return far and clients.heard["200"] >= before + FLOWING and clients.open > 0
+
+    field.wait(flowing, "requests in the gateway's hands")
 
 
 def _reckon(field: Field, clients: Clients) -> None:
