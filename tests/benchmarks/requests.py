@@ -31,7 +31,7 @@ class Client:
 
     async def ask(self, request: bytes) -> bytes:
         """The body of an answer, which must be one of those allowed."""
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await self._connection()
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         status = int(head.split(maxsplit=2)[1])
@@ -40,6 +40,15 @@ class Client:
         body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         self._idle.append((reader, writer))
         return body
+
+    async def _connection(self) -> Connection:
+        """The one used last, if the gateway has not closed it since: it does so when nothing has come for a while."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
     async def paced(self, make: Make, rate: float, seconds: float) -> list[float]:
         """Seconds of each request, from when it was due until its answer was there; none waits for another."""
