@@ -28,8 +28,11 @@ from workers.status import Pulse, StatusServer
 
 log = structlog.stdlib.get_logger(__name__)
 
-CONCURRENT_CHUNKS = 8
-"""Chunks decoded and on their way at once; more wait undecoded, where a revocation can still drop them."""
+CONCURRENT_CHUNKS = 128
+"""Chunks decoded and on their way at once; more wait undecoded, where a revocation can still drop them. Fresh chunks hold a few
+records each, and a store that answers slowly needs many of them under way; of large ones `worker.in_flight_records` bounds how
+many there are.
+"""
 
 
 def main(settings: Settings) -> ExitCode:
