@@ -14,7 +14,7 @@ import pytest
 from tests.builders import NOW_MS
 from tests.chaos.clients import Clients
 from tests.chaos.load import due, records
-from tests.chaos.oracle import Expected, Fate
+from tests.chaos.oracle import Evidence, Expected, Fate, judge
 from tests.chaos.posts import JSON, NDJSON, SHAPES, Answer, Post, fault_of, posts, segment_call
 from tests.chaos.scenarios.edge import OWED
 
@@ -150,6 +150,15 @@ def test_a_request_is_sent_again_byte_for_byte_until_it_is_answered_with_200() -
     assert clients.heard == {"cut": 1, "503": 1, "200": 1}
     assert (clients.accepted, list(clients.acknowledged.values()), list(clients.plan)) == ({7}, [7], [7])
     assert clients.faults == []
+
+
+def test_an_event_that_was_answered_with_200_and_has_no_row_is_lost() -> None:
+    with server([Turn(200, ACCEPTED)], []) as port:
+        clients = Clients(port, {}, {})
+        clients.start(iter([post(7)]), 1, SLOWLY)
+        clients.finish(1)
+    verdict = judge(clients.plan, clients.acknowledged, {"shop": ("c3n",)}, Evidence(), {})
+    assert (verdict.lost, verdict.holds) == (1, False)
 
 
 def test_what_was_answered_wrongly_counts_as_planned_and_never_as_accepted() -> None:
