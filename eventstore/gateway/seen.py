@@ -1,13 +1,13 @@
 """What a user has seen, over HTTP: which of some posts, or all of them page by page."""
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from eventstore.errors import QueryError
-from eventstore.events.moment import rfc3339
-from eventstore.events.stored import SeenPost
+from eventstore.events.validate import EPOCH
 from eventstore.gateway.access import Doorkeeper
 from eventstore.gateway.bulkhead import Bulkhead
 from eventstore.gateway.coalesce import Flights
@@ -21,10 +21,10 @@ from eventstore.timeline.posts import DEFAULT_POSTS, MAX_CANDIDATES, MAX_POSTS, 
 
 
 class Times(msgspec.Struct, frozen=True):
-    """When a post was seen, as RFC 3339."""
+    """When a post was seen."""
 
-    first: str
-    last: str
+    first: datetime
+    last: datetime
 
 
 class SeenAnswer(msgspec.Struct, frozen=True):
@@ -37,8 +37,8 @@ class Shown(msgspec.Struct, frozen=True):
     """A post that the user has seen."""
 
     id: str
-    first: str
-    last: str
+    first: datetime
+    last: datetime
 
 
 class ImpressionsPage(msgspec.Struct, frozen=True):
@@ -73,7 +73,8 @@ class SeenReader:
 
         async def ask() -> Response:
             found = await self.timeline.posts.seen(tenant.name, uid, candidates)
-            return Response(200, encode(SeenAnswer({post: _times(seen) for post, seen in found.items()})))
+            times = {post: Times(_moment(seen.first_ms), _moment(seen.last_ms)) for post, seen in found.items()}
+            return Response(200, encode(SeenAnswer(times)))
 
         return await self.reads.ask(tenant, lambda: self._answers.share((tenant.name, uid, candidates), ask))
 
@@ -90,15 +91,15 @@ class SeenReader:
 
         async def ask() -> Response:
             page = await self.timeline.posts.page(query, limit=limit, cursor=cursor)
-            shown = [Shown(seen.post, rfc3339(seen.first_ms), rfc3339(seen.last_ms)) for seen in page.posts]
+            shown = [Shown(seen.post, _moment(seen.first_ms), _moment(seen.last_ms)) for seen in page.posts]
             return Response(200, encode(ImpressionsPage(shown, page.next_cursor)))
 
         question = (tenant.name, uid, within, limit, cursor)
         return await self.reads.ask(tenant, lambda: self._answers.share(question, ask))
 
 
-def _times(seen: SeenPost) -> Times:
-    return Times(rfc3339(seen.first_ms), rfc3339(seen.last_ms))
+def _moment(millis: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=millis)
 
 
 _SEEN: Final = {
