@@ -131,8 +131,8 @@ class Express:
         self._senders: dict[bytes | None, Sender] = {}
         self._names: dict[str, bytes] = {}
         self._destinations: dict[str, Destination] = {}
-        self._latest: Mapping[str, frozenset[bytes]] = {}
-        """Names of events, by tenant, whose newest are kept at hand."""
+        self._latest: Mapping[str, tuple[bytes, ...]] = {}
+        """The cells of names of events, by tenant, whose newest are kept at hand."""
 
     def sort(self, chunk: Chunk, registry: Registry, now_micros: int) -> Sorted:
         """Every record of the chunk, decoded, validated, transformed, routed and grouped by partition."""

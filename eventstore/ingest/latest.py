@@ -4,11 +4,11 @@ They are made of the cells of the events' own rows, after these have been groupe
 most one row a name, and the events of other tenants are not looked at.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from struct import Struct
 from typing import Final
 
-from eventstore.events.cells import FRESH, FRESH_LATEST, INT, LATE_LATEST, Batch, Cells, key_end
+from eventstore.events.cells import FRESH, FRESH_LATEST, INT, LATE_LATEST, Batch, Cells, key_end, text
 from eventstore.tenancy import Registry
 
 BID_BYTES: Final = 4 + 4
@@ -21,12 +21,12 @@ LATE_END: Final = FRESH_END + 4 + 4
 _length = Struct(">i").unpack_from
 
 
-def names_by_tenant(registry: Registry) -> Mapping[str, frozenset[bytes]]:
-    """Of those tenants that list any."""
-    return {each.name: frozenset(map(str.encode, each.latest)) for each in registry.tenants.values() if each.latest}
+def names_by_tenant(registry: Registry) -> Mapping[str, tuple[bytes, ...]]:
+    """The cells of the names, of those tenants that list any."""
+    return {each.name: tuple(map(text, each.latest)) for each in registry.tenants.values() if each.latest}
 
 
-def newest(batch: Batch, names: Collection[bytes]) -> Batch:
+def newest(batch: Batch, names: tuple[bytes, ...]) -> Batch:
     """Of a partition's events the newest of each of these names, as rows of the table `latest`.
 
     Of equally new ones any: so does the store with those that come apart.
@@ -35,9 +35,9 @@ def newest(batch: Batch, names: Collection[bytes]) -> Batch:
     at = start + NAME_AT
     found: dict[bytes, tuple[bytes, Cells]] = {}
     for cells in batch:
-        (length,) = _length(cells, at)
-        name = cells[at + 4 : at + 4 + length]
-        if name in names:
+        if cells.startswith(names, at):  # their lengths come first: whoever starts with a name has it
+            (length,) = _length(cells, at)
+            name = cells[at + 4 : at + 4 + length]
             written = cells[-8:] if cells[:2] == FRESH else cells[-16:-8]
             if name not in found or found[name][0] < written:
                 found[name] = written, cells
