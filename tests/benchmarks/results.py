@@ -36,6 +36,8 @@ UNITS: Final = {
     "check_us": "check us/event",
     "full_us": "by all of JSON Schema us/event",
     "cpu_ratio": "CPU of replay / live",
+    "refused": "refused of the load",
+    "p99_ratio": "p99 / calm",
     "events": "events",
     "host_load": "host load",
 }

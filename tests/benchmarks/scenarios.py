@@ -6,7 +6,7 @@ from functools import partial
 
 import typer
 
-from tests.benchmarks import cases, checking, contest, freshness, http_read, impressions, rebalance, replay
+from tests.benchmarks import cases, checking, contest, flood, freshness, http_read, impressions, rebalance, replay
 from tests.benchmarks.bench import Bench
 
 
@@ -29,6 +29,7 @@ ALONE = {
     "freshness": freshness.freshness,
     "rebalance": rebalance.rebalance,
     "replay": replay.replay,
+    "flood": flood.flood,
     "http_read": http_read.http_read,
     "impressions": impressions.impressions,
 }
