@@ -41,7 +41,7 @@ RING_TENANTS: Final = ("shop", "forum")
 SINGLE_TENANTS: Final = ("news", "games")
 MARKERS: Final = {"c1n": "clock", "c3n": "watch"}
 """The tenant whose events tell a tier's freshness; of no load."""
-TENANTS: Final = {
+TENANTS: Final[Mapping[str, Any]] = {
     **{name: {"tier": "t30"} for name in (*RING_TENANTS, MARKERS["c3n"])},
     **{name: {"tier": "t15"} for name in (*SINGLE_TENANTS, MARKERS["c1n"])},
     "closed": {"tier": "t15", "enabled": False},

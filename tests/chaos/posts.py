@@ -36,7 +36,7 @@ class Shape(NamedTuple):
 
 def segment_call(record: Record) -> dict[str, Any]:
     """An event of our own envelope, as Segment's libraries send it."""
-    fields = orjson.loads(record.value or b"")
+    fields: dict[str, Any] = orjson.loads(record.value or b"")
     named = {"type": "track", "userId": fields.pop("uid")}
     if "message_id" in fields:
         named["messageId"] = fields.pop("message_id")
