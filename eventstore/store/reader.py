@@ -1,7 +1,7 @@
 """Reading events over CQL: the `TimelineStore` of `eventstore.timeline`, one cluster each."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -13,8 +13,10 @@ from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
 from eventstore.config import ReaderSettings
 from eventstore.events.stored import LOWEST_EID, Partition, SeenPost, Slice, StoredEvent
 from eventstore.store.connections import Connections
+from eventstore.store.dialect import ROWS_NAMED
 from eventstore.store.failures import mapped
 from eventstore.store.request import rows
+from eventstore.store.schema import server_of
 from eventstore.store.session import close, connect
 from eventstore.store.statements import statement
 from eventstore.tenancy import Cluster
@@ -72,6 +74,7 @@ class EventReader:
             self._latest = session.prepare(statement("read_latest"))
             self._seen = session.prepare(statement("read_seen_posts"))
             self._posts = session.prepare(statement("read_posts"))
+            self._named = min(limits.page_rows, ROWS_NAMED[server_of(session).dialect])
 
     async def read(self, part: Slice, event: str | None, limit: int) -> list[StoredEvent]:
         """The newest `limit` rows of the slice, newest first; fewer only if it has no more.
@@ -104,12 +107,15 @@ class EventReader:
         return [_stored(item) for (item,) in await self._rows(self._latest, (uid, tenant, names), len(names))]
 
     async def seen(self, partition: Partition, posts: Sequence[str]) -> list[SeenPost]:
-        """Those of the posts that are there; at most 100 are asked for (ScyllaDB's default limit). Raises as `read` does."""
-        return _seen(await self._rows(self._seen, (*partition, posts), len(posts)))
+        """Those of the posts that are there, by as few reads as the server allows. Raises as `read` does."""
+        parts = [posts[start : start + self._named] for start in range(0, len(posts), self._named)]
+        answers = await asyncio.gather(*(self._rows(self._seen, (*partition, part), len(part)) for part in parts))
+        return [seen for rows in answers for seen in map(_seen, rows)]
 
     async def posts(self, partition: Partition, after: str, limit: int) -> list[SeenPost]:
         """The first `limit` posts after `after`, in the order of their UTF-8. Raises as `read` does."""
-        return _seen(await self._rows(self._posts, (*partition, after, limit), min(limit, self._page_rows)))
+        rows = await self._rows(self._posts, (*partition, after, limit), min(limit, self._page_rows))
+        return [_seen(row) for row in rows]
 
     async def close(self) -> None:
         await asyncio.to_thread(close, self._session)
@@ -145,11 +151,10 @@ def _stored(row: tuple[Any, ...]) -> StoredEvent:
     return StoredEvent(_millis(ts), eid, event, msgspec.Raw(properties), msgspec.Raw(context))
 
 
-def _seen(rows: Iterable[tuple[Any, ...]]) -> list[SeenPost]:
+def _seen(row: tuple[Any, ...]) -> SeenPost:
     """An erasure's delete shadows the first time of what is seen later in the same bucket: then the last one stands for it."""
-    return [
-        SeenPost(post, _millis(first or last or _EPOCH), _millis(last or first or _EPOCH)) for post, first, last in rows
-    ]
+    post, first, last = row
+    return SeenPost(post, _millis(first or last or _EPOCH), _millis(last or first or _EPOCH))
 
 
 def _millis(moment: datetime) -> int:

@@ -64,7 +64,7 @@ def plan_schema(session: Session, tier: Tier, *, now_ms: int | None = None) -> P
     """
     at_ms = clock.now_ms() if now_ms is None else now_ms
     with mapped(tier.cluster.name):
-        server = _server(session)
+        server = server_of(session)
         return Plan(tier, server, tuple(_changes(session, tier, server.dialect, at_ms)))
 
 
@@ -117,7 +117,8 @@ def require_schema(session: Session, tier: Tier) -> list[Change]:
     return [change for change in plan.changes if change.action is Action.ALTER]
 
 
-def _server(session: Session) -> Server:
+def server_of(session: Session) -> Server:
+    """What is there; raises the driver's own errors."""
     tables = session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system_schema'")
     if any(row[0] == "scylla_tables" for row in tables):
         return Server(Dialect.SCYLLADB, session.execute("SELECT version FROM system.versions").one()[0])

@@ -20,10 +20,8 @@ from eventstore.timeline.stores import TimelineStores
 
 MAX_CANDIDATES: Final = 500
 """Posts asked for in one call."""
-POSTS_A_READ: Final = 100
-"""Of one partition: ScyllaDB's default for max_clustering_key_restrictions_per_query."""
-READS_AT_ONCE: Final = 64
-"""Of one call: enough for all candidates in a dozen buckets."""
+BUCKETS_AT_ONCE: Final = 16
+"""Read by one call."""
 DEFAULT_POSTS: Final = 100
 """Of a page."""
 MAX_POSTS: Final = 1_000
@@ -82,14 +80,13 @@ class SeenPosts:
         tier = self._tier(tenant)
         since, buckets = self._reach(PostsQuery(tenant, uid), tier)
         store = await self._stores.of(tier.cluster)
-        places = asyncio.Semaphore(READS_AT_ONCE)
+        places = asyncio.Semaphore(BUCKETS_AT_ONCE)
 
-        async def read(bucket: Bucket, some: Sequence[str]) -> list[SeenPost]:
+        async def read(bucket: Bucket) -> list[SeenPost]:
             async with places:
-                return await store.seen(Partition(uid, tenant, bucket.bid), some)
+                return await store.seen(Partition(uid, tenant, bucket.bid), asked)
 
-        parts = [asked[start : start + POSTS_A_READ] for start in range(0, len(asked), POSTS_A_READ)]
-        answers = await asyncio.gather(*(read(bucket, some) for bucket in buckets for some in parts))
+        answers = await asyncio.gather(*map(read, buckets))
         found: dict[str, SeenPost] = {}
         for seen in chain.from_iterable(answers):
             if seen.last_ms >= since:

@@ -1,18 +1,17 @@
 """Which posts a user has seen, over a store in memory."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from eventstore.errors import CursorError, QueryError
 from eventstore.events.stored import Partition, SeenPost
-from eventstore.tenancy import Cluster, Tenant
+from eventstore.tenancy import Tenant
 from eventstore.tenancy.buckets import history
 from eventstore.timeline import PostsPage, PostsQuery, SeenPosts, TimelineQuery
 from eventstore.timeline.cursor import Cursor, encode
-from eventstore.timeline.posts import MAX_CANDIDATES, POSTS_A_READ
+from eventstore.timeline.posts import MAX_CANDIDATES
 from tests.builders import DAY_MS, NOW_MS, registry, stored, tier
 from tests.timeline_memory import MemoryStore
 
@@ -24,24 +23,9 @@ T30 = replace(
 KNOWN = registry(Tenant("shop", T30))
 
 
-class Asked(MemoryStore):
-    """Remembers how many posts each read asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[int] = []
-
-    async def seen(self, partition: Partition, posts: Sequence[str]) -> list[SeenPost]:
-        self.sizes.append(len(posts))
-        return await super().seen(partition, posts)
-
-    async def of(self, cluster: Cluster) -> "Asked":
-        return self
-
-
-def shown(**ages: int) -> Asked:
+def shown(**ages: int) -> MemoryStore:
     """A store of posts seen so many milliseconds ago; a number in a post's name tells its sightings apart: p1_2."""
-    store = Asked()
+    store = MemoryStore()
     for name, age in ages.items():
         post, at = name.partition("_")[0], NOW_MS - age
         held = store.impressions[Partition("u1", "shop", T30.buckets.bid(at))]
@@ -80,13 +64,6 @@ def test_what_is_past_the_retention_of_impressions_is_not_told_though_it_is_stil
     store = shown(old=20 * DAY_MS + 1, kept=20 * DAY_MS)
     assert seen(store, "old", "kept") == {"kept": (20 * DAY_MS, 20 * DAY_MS)}
     assert pages(store, 10) == [["kept"]]
-
-
-def test_no_read_asks_for_more_than_servers_allow_by_default() -> None:
-    store = Asked()
-    assert seen(store, *map(str, range(MAX_CANDIDATES))) == {}
-    assert max(store.sizes) == POSTS_A_READ
-    assert sum(store.sizes) % MAX_CANDIDATES == 0
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
