@@ -68,7 +68,9 @@ _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """The handlers of what is posted."""
+    """The handlers of what is posted. Each charges the tenant for its events before it looks at them: what is beyond a rate
+    shall cost as little as can be.
+    """
 
     doorkeeper: Doorkeeper
     publisher: Publisher
@@ -102,6 +104,7 @@ class Collector:
         async def handle(request: Request) -> Response:
             raw = await request.body(MAX_CALL_BYTES)
             tenant = request.tenant or self._tenant_of(read_json(_key, raw).writeKey)
+            self.doorkeeper.charge(tenant, 1)
             intake = self._intake(tenant, request)
             intake.call(raw, Delivery(tenant.name, request.received_micros, kind=kind))
             await self._settle(request, intake)
@@ -113,6 +116,7 @@ class Collector:
         """Calls that each name their type. Bad ones are told by their place, good ones are accepted."""
         batch = read_json(_batch, await request.body(MAX_BATCH_BYTES))
         tenant = request.tenant or self._tenant_of(batch.writeKey)
+        self.doorkeeper.charge(tenant, len(batch.batch))
         intake = self._intake(tenant, request)
         delivery = Delivery(tenant.name, request.received_micros, batch.sentAt, batch.context)
         for raw in batch.batch:
@@ -129,19 +133,23 @@ class Collector:
             return _receipt(intake)
         raw = (await request.body(self.max_request_bytes)).strip()
         if not raw.startswith(b"["):
+            self.doorkeeper.charge(intake.tenant, 1)
             intake.envelope(raw)
             await self._settle(request, intake)
             return _receipt(intake, refusal=400)
-        for each in read_json(_list, raw):
+        envelopes = read_json(_list, raw)
+        self.doorkeeper.charge(intake.tenant, len(envelopes))
+        for each in envelopes:
             intake.envelope(bytes(each))
         await self._settle(request, intake)
         return _receipt(intake)
 
     async def _stream(self, request: Request, intake: Intake) -> None:
         async for lines in request.lines(MAX_EVENT_BYTES, LINES_AT_ONCE):
-            for line in lines:
-                intake.envelope(line)
             try:
+                self.doorkeeper.charge(intake.tenant, len(lines))
+                for line in lines:
+                    intake.envelope(line)
                 await self._settle(request, intake)
             except HttpError as error:
                 done = intake.accepted_count + intake.refused_count
@@ -159,7 +167,6 @@ class Collector:
         accepted, refused = intake.take()
         if not accepted and not refused:
             return
-        self.doorkeeper.charge(intake.tenant, len(accepted) + len(refused))
         with confirming():
             # the bad ones first: should they fail, nothing of the request has been accepted
             if refused:

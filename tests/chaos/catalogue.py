@@ -46,7 +46,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "broker-gone": Scenario(row="Kafka", run=kafka.broker_gone, seconds=90),
     "gateway-kafka-killed": _edge(edge.kafka_killed),
     "gateway-killed": _edge(edge.gateway_killed, short=True),
-    "node-killed": Scenario(row="Store", run=store.node_killed, watched="c3n", short=True),
+    "node-killed": Scenario(row="Store", run=store.node_killed, watched="c3n"),
     "one-of-three": Scenario(row="Store", run=store.one_of_three, watched="c3n"),
     "two-of-three": Scenario(row="Store", run=store.two_of_three),
     "frozen-nodes": Scenario(row="Store", run=store.frozen_nodes),

@@ -80,7 +80,9 @@ def test_tables_that_an_older_version_did_not_have_are_missed_and_made(session: 
     apply_schema(session, tier)
     for name in ("latest", "impressions"):
         session.execute(f"DROP TABLE {tier.cluster.keyspace}.{name}")
-    with pytest.raises(PermanentStoreError, match=r"expected table latest, table impressions .*`eventstore schema apply"):
+    with pytest.raises(
+        PermanentStoreError, match=r"expected table latest, table impressions .*`eventstore schema apply"
+    ):
         require_schema(session, tier)
     assert len(apply_schema(session, tier)) == 2
     assert require_schema(session, tier) == []

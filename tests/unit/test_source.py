@@ -81,7 +81,12 @@ LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 
 @pytest.mark.parametrize(
     "packed",
-    [LINES, gzip.compress(LINES, mtime=0), gzip.compress(LINES[:100], mtime=0) + gzip.compress(LINES[100:], mtime=0), zstandard.compress(LINES)],
+    [
+        LINES,
+        gzip.compress(LINES, mtime=0),
+        gzip.compress(LINES[:100], mtime=0) + gzip.compress(LINES[100:], mtime=0),
+        zstandard.compress(LINES),
+    ],
     ids=["plain", "gzip", "two gzip members", "zstd"],
 )
 def test_compression_is_told_by_the_content_not_by_the_name(packed: bytes, tmp_path: Path) -> None:
@@ -92,7 +97,9 @@ def test_compression_is_told_by_the_content_not_by_the_name(packed: bytes, tmp_p
     assert read[-1] == len(packed)
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(LINES, mtime=0)[:-20], gzip.compress(LINES, mtime=0)[:40] + b"xxxxxxxxxxxxx"])
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(LINES, mtime=0)[:-20], gzip.compress(LINES, mtime=0)[:40] + b"xxxxxxxxxxxxx"]
+)
 def test_damaged_compression_is_one_line_that_names_the_file(packed: bytes, tmp_path: Path) -> None:
     file = tmp_path / "rows.gz"
     file.write_bytes(packed)
