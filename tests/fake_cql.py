@@ -114,8 +114,6 @@ class Connection(asyncio.Protocol):
         elif node.shards:
             self.shard = next(node.turns) % node.shards
         node.connections.add(self)
-        if node.held:
-            self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.node.connections.discard(self)
@@ -127,6 +125,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data if self._rest else data
+        if self.node.held:
+            self._rest = data
+            return
         offset, end = 0, len(data)
         self._reading = True
         while end - offset >= HEADER.size:
@@ -243,8 +244,8 @@ class FakeNode:
 
     def release(self) -> None:
         self.held = False
-        for connection in self.connections:
-            connection.transport.resume_reading()
+        for connection in set(self.connections):
+            connection.data_received(b"")
 
     def cut(self) -> None:
         for connection in set(self.connections):
