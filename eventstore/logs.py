@@ -19,6 +19,14 @@ _SHARED: tuple[structlog.typing.Processor, ...] = (
 )
 
 
+def only_warnings() -> None:
+    """For commands whose output is a result: warnings and worse, on standard error."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def setup_logging(settings: LogSettings) -> None:
     """Send all logs to standard error in the format the settings name."""
     console = settings.format is LogFormat.CONSOLE or (settings.format is LogFormat.AUTO and sys.stderr.isatty())

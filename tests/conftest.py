@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.stacks import RunningStack, running_stack
@@ -10,6 +11,13 @@ from tests.stacks import RunningStack, running_stack
 # no test is timed: a busy machine must not make a property look false
 settings.register_profile("eventstore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("eventstore")
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Commands set logging up for their process, which here is that of all tests."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import typer
 
 from eventstore.cli.console import complain
 from eventstore.errors import EventstoreError, ExitCode
+from eventstore.logs import only_warnings
 
 COMMANDS = (
     "local",
@@ -49,7 +50,7 @@ def _root(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    pass
+    only_warnings()  # until a command that serves says otherwise
 
 
 def build(commands: Iterable[str] = COMMANDS) -> typer.Typer:

@@ -10,10 +10,9 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
-from eventstore.cli import timeline
+from eventstore.cli.app import build
 from eventstore.clock import now_ms
 from eventstore.errors import PermanentStoreError, TransientStoreError
 from eventstore.registry import load_registry
@@ -50,10 +49,8 @@ def registry_path(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory)
 
 
 def run(registry: Path, *arguments: str) -> Result:
-    app = typer.Typer(pretty_exceptions_enable=False)
-    timeline.register(app)
     environment = {"EVENTSTORE_REGISTRY": str(registry), "EVENTSTORE_READER__REQUEST_TIMEOUT": "10", "COLUMNS": "100"}
-    return CliRunner(env=environment).invoke(app, list(arguments))
+    return CliRunner(env=environment).invoke(build(["timeline"]), ["timeline", *arguments])
 
 
 def test_the_table_and_the_printed_command_lead_through_the_whole_timeline(registry_path: Path) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import typer
 import yaml
 from typer.testing import CliRunner, Result
 
-from eventstore.cli import erase, erasures
+from eventstore.cli.app import build
 from eventstore.events.erasure import Erasure, Erasures
 from eventstore.events.stored import SeenPost
 from eventstore.registry import load_registry
@@ -43,11 +42,8 @@ def uid() -> str:
 
 
 def run(world: World, *arguments: str, registry: Path | None = None) -> Result:
-    app = typer.Typer(pretty_exceptions_enable=False)
-    erase.register(app)
-    erasures.register(app)
     other = {} if registry is None else {"EVENTSTORE_REGISTRY": str(registry)}
-    return CliRunner(env=world.environment | {"COLUMNS": "200"} | other).invoke(app, arguments)
+    return CliRunner(env=world.environment | {"COLUMNS": "200"} | other).invoke(build(["erase", "erasures"]), arguments)
 
 
 @pytest.fixture
