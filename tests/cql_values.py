@@ -64,6 +64,14 @@ def rows_result(cql: str, types: Mapping[str, bytes], rows: Sequence[Mapping[str
     )
 
 
+def page_result(columns: int, rows: Sequence[Sequence[bytes | None]], state: bytes | None) -> bytes:
+    """The body of a RESULT to an EXECUTE that wanted no description of the columns."""
+    flags = 0x04 if state is None else 0x06
+    more = b"" if state is None else integer(len(state)) + state
+    cells = b"".join(cell(value) for row in rows for value in row)
+    return integer(2) + integer(flags) + integer(columns) + more + integer(len(rows)) + cells
+
+
 def prepared_insert(statement: bytes, keyspace: str, *, late: bool) -> bytes:
     """The body of a RESULT to PREPARE of one of the two INSERT statements."""
     columns = [text(name) + kind for name, kind in list(_INSERTED.items())[: 10 if late else 9]]

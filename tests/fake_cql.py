@@ -31,6 +31,7 @@ from tests.cql_values import (
     UUID_,
     Reader,
     integer,
+    page_result,
     prepared_insert,
     rows_result,
     short,
@@ -53,7 +54,7 @@ RATE_LIMITED: Final = 0xF0F0
 
 @dataclass(slots=True, eq=False)
 class Write:
-    """An EXECUTE or BATCH that a node got, and the answer it still owes."""
+    """An EXECUTE or BATCH that a node got, a read or a write, and the answer it still owes."""
 
     connection: "Connection"
     stream: int
@@ -74,6 +75,19 @@ class Write:
     def acknowledge(self, flags: int = 0, before: bytes = b"") -> None:
         """Done; `before` is what the flags put before the body."""
         self.connection.answer(self.stream, Opcode.RESULT, before + VOID, flags)
+
+    def give(self, columns: int, rows: Sequence[Sequence[bytes | None]], state: bytes | None = None) -> None:
+        """A page of rows; behind `state` there are more."""
+        self.connection.answer(self.stream, Opcode.RESULT, page_result(columns, rows, state))
+
+    def asks_behind(self) -> bytes | None:
+        """The paging state that a read goes on from."""
+        reader = Reader(self.body)
+        reader.take(reader.short() + 2)
+        flags = reader.take(1)[0]
+        reader.cells()
+        reader.take(4)  # page size
+        return reader.take(int.from_bytes(reader.take(4), "big")) if flags & 0x08 else None
 
     def refuse(self, code: int, message: str = "as the test asked for", more: bytes = b"") -> None:
         self.connection.answer(self.stream, Opcode.ERROR, integer(code) + text(message) + more)

@@ -7,8 +7,9 @@ from itertools import count
 
 from eventstore.errors import StoreError
 from eventstore.events.cells import STATEMENTS, Batch, TableName
-from eventstore.store.lane.frames import HEADER, Opcode, Prepared
-from eventstore.store.lane.lane import Lane, Limits
+from eventstore.store.lane.frames import HEADER, Opcode
+from eventstore.store.lane.lane import Lane
+from eventstore.store.lane.line import Limits, Line
 from eventstore.store.lane.ticket import Ticket
 from tests.builders import batch, row
 from tests.cql_values import Reader, integer, short, text
@@ -74,10 +75,10 @@ class Told:
     tablets: list[tuple[TableName, bytes]] = field(default_factory=list)
     bugs: list[Exception] = field(default_factory=list)
 
-    def lost(self, lane: Lane, error: StoreError) -> None:
+    def lost(self, line: Line, error: StoreError) -> None:
         self.losses.append(error)
 
-    def unprepared(self, lane: Lane) -> None:
+    def unprepared(self, line: Line) -> None:
         self.unprepared_times += 1
 
     def learn(self, table: TableName, tablet: bytes) -> None:
@@ -107,7 +108,7 @@ class LaneOnWire:
         self.loop = asyncio.new_event_loop()
         self.loop.time = lambda: self.now  # type: ignore[method-assign]
         self._numbers = count()
-        self.lane = self.loop.run_until_complete(self._made(Limits(in_flight, TIMEOUT)))
+        self.lane = self.loop.run_until_complete(self._made(Limits(TIMEOUT, in_flight)))
         self.lane.connection_made(self.wire)
         self.prepare()
 
@@ -115,7 +116,7 @@ class LaneOnWire:
         return Lane("c30", "127.0.0.1:9042", limits, self.told)
 
     def prepare(self) -> None:
-        self.lane.ready_with(Prepared.of(dict.fromkeys(STATEMENTS, STATEMENT)))
+        self.lane.ready_with(dict.fromkeys(STATEMENTS.values(), STATEMENT))
 
     def batches(self, number: int, rows: int = 1) -> list[Batch]:
         """Each of a user of its own."""

@@ -1,8 +1,7 @@
 """One connection a cluster, made when first asked for. A cluster that is away costs its own callers little, and others nothing."""
 
 import asyncio
-from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -18,8 +17,6 @@ RECENT_SECONDS: Final = 30.0
 would take the places of all others."""
 GRACE_SECONDS: Final = 60.0
 """Until a connection that is no longer wanted is closed: what is being read over it may end."""
-MOST_ATTEMPTS: Final = 32
-"""At the same time. They block, so they have threads of their own: those of the event loop stay free."""
 
 
 class Connection(Protocol):
@@ -46,18 +43,17 @@ class _Link(Generic[T]):
 
 
 class Connections(Generic[T]):
-    """What `connect` makes of a cluster; it may block, and raises an EventstoreError if it cannot.
+    """What `connect` makes of a cluster; it raises an EventstoreError if it cannot.
 
     `clock` gives seconds of a monotonic clock.
     """
 
-    def __init__(self, connect: Callable[[Cluster], T], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, connect: Callable[[Cluster], Awaitable[T]], clock: Callable[[], float] = monotonic) -> None:
         self._connect = connect
         self._clock = clock
         self._links: dict[Cluster, _Link[T]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
-        self._threads = ThreadPoolExecutor(MOST_ATTEMPTS, "connect")
 
     async def of(self, cluster: Cluster) -> T:
         """The cluster's connection. All who ask while it is being made share one attempt.
@@ -91,12 +87,10 @@ class Connections(Generic[T]):
         self._closing.set()
         self.retain(())
         await asyncio.gather(*self._leaving)
-        self._threads.shutdown(wait=False)
 
     async def _attempt(self, cluster: Cluster, link: _Link[T]) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            link.made = await loop.run_in_executor(self._threads, self._connect, cluster)
+            link.made = await self._connect(cluster)
         except EventstoreError as error:
             link.failure = _Failure(error, self._clock())
         finally:

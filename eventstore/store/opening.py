@@ -1,6 +1,7 @@
 """The way to a connected `EventWriter`, of the kind that the settings choose."""
 
 import asyncio
+from concurrent.futures import Executor
 from functools import partial
 from threading import Thread
 
@@ -28,7 +29,7 @@ async def open_writer(tier: Tier, settings: WriterSettings) -> EventWriter:
         PermanentStoreError: access refused, or something is missing in the schema.
     """
     cluster = tier.cluster
-    session = await _connected(cluster, settings.request_timeout)
+    session = await session_for(cluster, settings.request_timeout)
     try:
         drift = await asyncio.to_thread(require_schema, session, tier)
     except BaseException:
@@ -42,10 +43,13 @@ async def open_writer(tier: Tier, settings: WriterSettings) -> EventWriter:
     return await LaneWriter.open(cluster, session, settings.in_flight_batches, settings.request_timeout)
 
 
-async def _connected(cluster: Cluster, request_timeout: float) -> Session:
-    """A session. A thread cannot be called off: one that comes when nobody waits for it any more is closed at once."""
+async def session_for(cluster: Cluster, request_timeout: float, threads: Executor | None = None) -> Session:
+    """A session, from `connect` on another thread: one of `threads`, or of the event loop's. Raises as `connect` does.
+
+    A thread cannot be called off: a session that comes when nobody waits for it any more is closed at once.
+    """
     connecting = asyncio.get_running_loop().run_in_executor(
-        None, partial(connect, cluster, request_timeout=request_timeout)
+        threads, partial(connect, cluster, request_timeout=request_timeout)
     )
     try:
         return await asyncio.shield(connecting)

@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid1, uuid4
 
 import msgspec
@@ -32,6 +32,8 @@ from tests.timeline_memory import MemoryStore, server_order
 
 pytestmark = pytest.mark.contract
 
+T = TypeVar("T")
+
 PAGE_ROWS = 7
 """Few rows a page, so that small data show paging."""
 BID = 3
@@ -44,6 +46,10 @@ class Held(Protocol):
     @property
     def store(self) -> TimelineStore: ...
 
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """What the store answers, on the event loop that it lives on."""
+        ...
+
     def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None: ...
 
     def keep(self, tenant: str, uid: str, event: StoredEvent) -> None: ...
@@ -54,6 +60,9 @@ class Held(Protocol):
 class InMemory:
     def __init__(self) -> None:
         self.store = MemoryStore()
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run(call)
 
     def insert(self, tenant: str, uid: str, bid: int, events: list[StoredEvent]) -> None:
         self.store.partitions[tenant, uid, bid].update((event.position, event) for event in events)
@@ -70,8 +79,10 @@ class InMemory:
 
 
 class OverCql:
-    def __init__(self, cluster: Cluster, session: Session) -> None:
-        self.store = EventReader(cluster, session, ReaderSettings(page_rows=PAGE_ROWS, request_timeout=10.0))
+    def __init__(self, cluster: Cluster, session: Session, runner: asyncio.Runner) -> None:
+        limits = ReaderSettings(page_rows=PAGE_ROWS, request_timeout=10.0)
+        self.run = runner.run
+        self.store = self.run(EventReader.open(cluster, connect(cluster), limits))
         self.session = session
         self.inserts = {
             head: session.prepare(statement_in(cluster.keyspace, name)) for head, name in STATEMENTS.items()
@@ -110,7 +121,10 @@ def over_cql(stack: RunningStack) -> Iterator[OverCql]:
     cluster = replace(t30.cluster, keyspace=f"timeline_{uuid4().hex[:12]}")
     session = connect(cluster, request_timeout=20.0)
     apply_schema(session, replace(t30, cluster=cluster))
-    yield OverCql(cluster, session)
+    with asyncio.Runner() as runner:
+        made = OverCql(cluster, session, runner)
+        yield made
+        made.run(made.store.close())
     session.execute(f"DROP KEYSPACE {cluster.keyspace}")
     close(session)
 
@@ -131,11 +145,11 @@ def whole(uid: str, *, since: int = 0, before: Position | None = None) -> Slice:
 
 
 def read(held: Held, part: Slice, event: str | None = None, limit: int = PAGE_ROWS) -> list[StoredEvent]:
-    return asyncio.run(held.store.read(part, event, limit))
+    return held.run(held.store.read(part, event, limit))
 
 
 def count(held: Held, part: Slice, event: str | None = None) -> int:
-    return asyncio.run(held.store.count(part, event))
+    return held.run(held.store.count(part, event))
 
 
 def one_by_one(held: Held, part: Slice, event: str | None) -> list[StoredEvent]:
@@ -231,12 +245,12 @@ def test_of_each_name_that_is_asked_for_the_newest_event_is_at_hand(held: Held, 
     held.keep("shop", uid, stored(FIRST, 9, "größe, 1"))
     held.keep("shop", uid, stored(FIRST, 4, "not asked for"))
     held.keep("forum", uid, stored(FIRST + 7, 7))
-    found = asyncio.run(held.store.latest("shop", uid, ["product_viewed", "größe, 1", "never came"]))
+    found = held.run(held.store.latest("shop", uid, ["product_viewed", "größe, 1", "never came"]))
     assert {event.event: event for event in found} == {
         "product_viewed": stored(FIRST + 3, 3),
         "größe, 1": stored(FIRST, 9, "größe, 1"),
     }
-    assert asyncio.run(held.store.latest("shop", f"{uid}-other", ["product_viewed"])) == []
+    assert held.run(held.store.latest("shop", f"{uid}-other", ["product_viewed"])) == []
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -255,7 +269,7 @@ def test_a_timeline_over_the_store_joins_its_pages_across_buckets_and_strategies
             row for row in events if row.timestamp >= (query.start_ms or 0) and query.event in (None, row.event)
         ]
         expected.sort(key=lambda row: row.position, reverse=True)
-        assert asyncio.run(paged(held.store, tier(days=30, buckets=buckets), query, dice.randrange(1, 20))) == expected
+        assert held.run(paged(held.store, tier(days=30, buckets=buckets), query, dice.randrange(1, 20))) == expected
 
 
 async def paged(store: TimelineStore, on: Tier, query: TimelineQuery, limit: int) -> list[StoredEvent]:
@@ -289,7 +303,7 @@ def test_of_a_post_the_oldest_and_the_newest_time_stay_in_whatever_order_they_co
     held.show(*(shown(uid, "p1", at) for at in times[:2]))  # once more, as a replay does
 
     candidates = [f"p{number}" for number in range(3 * PAGE_ROWS)]
-    posts = asyncio.run(held.store.seen(Partition(uid, "shop", BID), candidates))
+    posts = held.run(held.store.seen(Partition(uid, "shop", BID), candidates))
     assert posts == [SeenPost("p1", FIRST, FIRST + HOUR_MS)]
 
 
@@ -298,10 +312,10 @@ def test_posts_come_by_their_ids_and_reading_on_neither_skips_nor_repeats(held: 
     held.show(*(shown(uid, post, FIRST) for post in ids), shown(uid, "other", FIRST, BID + 1))
 
     of, found = Partition(uid, "shop", BID), [""]
-    while posts := asyncio.run(held.store.posts(of, found[-1], 3)):
+    while posts := held.run(held.store.posts(of, found[-1], 3)):
         found += [seen.post for seen in posts]
     assert found[1:] == sorted(ids, key=str.encode)
-    assert {seen.post for seen in asyncio.run(held.store.seen(of, [*ids, "other"]))} == set(ids)
+    assert {seen.post for seen in held.run(held.store.seen(of, [*ids, "other"]))} == set(ids)
 
 
 def replace_eid(event: StoredEvent, new: UUID) -> StoredEvent:

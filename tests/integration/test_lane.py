@@ -58,7 +58,7 @@ async def lane(
     """A writer whose every lane is connected."""
     writer = await open_lane(to, in_flight, request_timeout)
     try:
-        await connected(writer, len(writer._nodes))
+        await connected(writer, len(writer.nodes.by_host))
         yield writer
     finally:
         await writer.close()
@@ -68,7 +68,9 @@ async def connected(writer: LaneWriter, nodes: int) -> None:
     """All shards of that many nodes have their lane."""
 
     def complete() -> bool:
-        return len(writer._nodes) == nodes and all(len(node.lanes) == node.shards for node in writer._nodes.values())
+        return len(writer.nodes.by_host) == nodes and all(
+            len(node.lanes) == node.shards for node in writer.nodes.by_host.values()
+        )
 
     await eventually(complete, f"lanes to {nodes} nodes")
 
@@ -162,7 +164,7 @@ async def test_tablets_that_nodes_tell_of_are_followed() -> None:
         assert list(await writer.write(batches(50))) == []
         assert [write.shard for write in holder.writes] == [1] * 50
         # a node that leaves takes its tablets along
-        writer._router.forget(holder.host_id)
+        writer.nodes.router.forget(holder.host_id)
         holder.writes.clear()
         assert list(await writer.write(batches(1))) == []
         assert len({id(node) for node in ring.nodes if node.writes}) == 1
@@ -342,11 +344,11 @@ async def test_a_silent_node_is_connected_anew() -> None:
     async with fake_ring() as ring, lane(of(ring), request_timeout=SOON) as writer:
         (node,) = ring.nodes
         node.on_write = lambda _: None
-        (first,) = writer.lanes
+        (first,) = writer.nodes.lanes
         assert permanent(list(await writer.write(batches(1)))) == [False]
         node.on_write = lambda write: write.acknowledge()
         await connected(writer, 1)
-        assert writer.lanes != [first]
+        assert writer.nodes.lanes != [first]
         assert list(await writer.write(batches(3))) == []
 
 
@@ -377,8 +379,8 @@ async def test_while_all_nodes_are_down_writing_fails_at_once_and_says_why() -> 
     async with fake_ring() as ring, lane(of(ring)) as writer:
         (node,) = ring.nodes
         node.stop()
-        await eventually(lambda: not writer.lanes, "the loss to be seen")
-        await eventually(lambda: "refused" in str(writer._unreachable()), "an attempt to connect")
+        await eventually(lambda: not writer.nodes.lanes, "the loss to be seen")
+        await eventually(lambda: "refused" in str(writer.nodes.unreachable()), "an attempt to connect")
         (failure,) = await writer.write(batches(1))
         assert isinstance(failure.error, TransientStoreError)
         assert "no node of datacenter dc1 is connected" in str(failure.error)
@@ -399,7 +401,7 @@ async def test_a_node_that_refuses_us_after_its_restart_ends_the_write(change: s
         else:
             node.login = ("writer", "another")
         await node.start()
-        await eventually(lambda: isinstance(writer._unreachable(), PermanentStoreError), "the refusal")
+        await eventually(lambda: isinstance(writer.nodes.unreachable(), PermanentStoreError), "the refusal")
         (failure,) = await writer.write(batches(1))
         assert isinstance(failure.error, PermanentStoreError)
 
@@ -431,7 +433,7 @@ async def test_writing_goes_on_without_a_node_and_with_it_again() -> None:
     async with fake_ring(nodes=2, replication=2) as ring, lane(of(ring)) as writer:
         dies, lives = ring.nodes[1], ring.nodes[0]
         dies.stop()
-        await eventually(lambda: len(writer.lanes) == 1, "the loss to be seen")
+        await eventually(lambda: len(writer.nodes.lanes) == 1, "the loss to be seen")
         assert list(await writer.write(batches(20))) == []
         assert len(lives.writes) == 20
         await dies.start()
@@ -458,13 +460,13 @@ async def test_a_node_that_joins_is_used_and_one_that_leaves_is_let_go() -> None
     async with fake_ring(nodes=2) as ring, lane(of(ring)) as writer:
         joins = ring.add("127.0.4.3")
         await joins.start()
-        await asyncio.to_thread(writer._session.cluster.refresh_nodes, force_token_rebuild=True)
+        await asyncio.to_thread(writer.nodes._session.cluster.refresh_nodes, force_token_rebuild=True)
         await connected(writer, 3)
         assert list(await writer.write(batches(200))) == []
         assert all(owner(ring, token(write)) is node for node in ring.nodes for write in node.writes)
         assert joins.writes
         leaves = ring.nodes.pop(1)
-        await asyncio.to_thread(writer._session.cluster.refresh_nodes, force_token_rebuild=True)
+        await asyncio.to_thread(writer.nodes._session.cluster.refresh_nodes, force_token_rebuild=True)
         await connected(writer, 2)
         leaves.writes.clear()
         leaves.stop()
@@ -479,8 +481,10 @@ async def test_a_node_that_moved_to_another_address_is_followed() -> None:
         moves.stop()
         moved = ring.add("127.0.4.3", host_id=moves.host_id)
         await moved.start()
-        await asyncio.to_thread(writer._session.cluster.refresh_nodes, force_token_rebuild=True)
-        await eventually(lambda: moved.address in {node.address for node in writer._nodes.values()}, "the new address")
+        await asyncio.to_thread(writer.nodes._session.cluster.refresh_nodes, force_token_rebuild=True)
+        await eventually(
+            lambda: moved.address in {node.address for node in writer.nodes.by_host.values()}, "the new address"
+        )
         await connected(writer, 2)
         assert list(await writer.write(batches(100))) == []
         assert moved.writes
@@ -503,10 +507,10 @@ async def test_after_our_own_fault_nothing_is_written_any_more() -> None:
     """The fault: a tablet that the router cannot read. Calls that wait for another node hear of it too."""
     async with fake_ring(nodes=2) as ring, lane(of(ring)) as writer:
         some = batches(40)
-        silent = writer._router.pick(some[0][0], writer._nodes)
+        silent = writer.nodes.router.pick(some[0][0], writer.nodes.by_host)
         for node in ring.nodes:
             node.on_write = lambda _: None
-        mine = [each for each in some if writer._router.pick(each[0], writer._nodes) is silent]
+        mine = [each for each in some if writer.nodes.router.pick(each[0], writer.nodes.by_host) is silent]
         waiting = asyncio.create_task(_all(writer.write(mine)))
         await eventually(lambda: sum(len(node.writes) for node in ring.nodes) == len(mine), "all at the silent node")
         broken = short(1) + text("tablets-routing-v1") + integer(1) + b"?"

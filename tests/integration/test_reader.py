@@ -80,15 +80,3 @@ def test_a_read_that_is_given_up_does_not_disturb_the_next(cluster: Cluster) -> 
         await readers.close()
 
     asyncio.run(ask())
-
-
-def test_a_request_that_outlives_its_deadline_is_transient(cluster: Cluster) -> None:
-    async def ask() -> None:
-        readers = EventReaders(LIMITS)
-        reader = await readers.of(cluster)
-        reader._profile.request_timeout = 1e-9  # no answer is that quick
-        with pytest.raises(TransientStoreError, match="OperationTimedOut"):
-            await reader.read(PART, None, 1)
-        await readers.close()
-
-    asyncio.run(ask())

@@ -121,6 +121,20 @@ def test_more_rows_are_the_drivers_unlogged_batch(batch: list[Case]) -> None:
     assert (opcode, b"".join(parts)) == (BatchMessage.opcode, sent(driver))
 
 
+@given(
+    st.binary(min_size=1, max_size=16), cases, st.integers(1, 10_000), st.none() | st.binary(min_size=1, max_size=99)
+)
+def test_a_read_is_the_drivers_execute(statement: bytes, case: Case, size: int, state: bytes | None) -> None:
+    driver = ExecuteMessage(
+        statement, case.bound, ConsistencyLevel.LOCAL_QUORUM, fetch_size=size, paging_state=state, skip_meta=True
+    )
+    plain = sent(driver)
+    place = 2 + len(statement) + 2
+    assert not plain[place] & 0x02  # only since it cannot trust what it knows of the columns
+    expected = plain[:place] + bytes([plain[place] | 0x02]) + plain[place + 1 :]
+    assert frames.read(statement, len(case.bound), case.cells[2:], size, state) == expected
+
+
 @given(cases)
 def test_cells_are_taken_apart_as_the_driver_binds_them(case: Case) -> None:
     assert values(case.cells) == case.bound

@@ -37,9 +37,9 @@ class Exchange:
         self.free = threading.Event()
         self.free.set()
 
-    def connect(self, to: Cluster) -> Line:
+    async def connect(self, to: Cluster) -> Line:
         self.attempts.append(to.name)
-        assert self.free.wait(60)
+        assert await asyncio.to_thread(self.free.wait, 60)
         if self.away:
             raise TransientStoreError(f"cluster {to.name}: no node answers")
         return Line(to)

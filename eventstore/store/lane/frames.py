@@ -54,6 +54,10 @@ OVERLOADED: Final = 0x1001
 _CONSISTENCY: Final = SHORT(ConsistencyLevel.LOCAL_QUORUM)
 _EXECUTE_TAIL: Final = _CONSISTENCY + b"\x01"
 """Consistency, then the flag that values follow."""
+_READ: Final = b"\x07"
+"""Flags: values follow, no description of the columns wanted, the page size follows."""
+_READ_ON: Final = b"\x0f"
+"""And the paging state follows."""
 _BATCH_TAIL: Final = _CONSISTENCY + b"\x00"
 _UNLOGGED: Final = b"\x01"
 
@@ -100,6 +104,23 @@ def wire(prepared: Prepared, batches: list[Batch], streams: list[int]) -> bytes:
         found.append(HEADER.pack(VERSION, 0, stream, opcode, sum(map(len, body))))
         found += body
     return b"".join(found)
+
+
+def read(statement: bytes, values: int, cells: bytes, rows: int, state: bytes | None) -> bytes:
+    """The body of an EXECUTE that reads a page.
+
+    Args:
+        statement: its id.
+        values: how many it binds.
+        cells: of all values.
+        rows: most of the page.
+        state: where the page before it ended; None: the first.
+    """
+    flags = _READ if state is None else _READ_ON
+    parts = [SHORT(len(statement)), statement, _CONSISTENCY, flags, SHORT(values), cells, INT(rows)]
+    if state is not None:
+        parts += (INT(len(state)), state)
+    return b"".join(parts)
 
 
 def acknowledged(buffer: bytes) -> tuple[list[int], int]:

@@ -1,4 +1,4 @@
-"""What a fresh connection says before it carries batches."""
+"""What a fresh connection says before it carries batches or reads."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,10 +7,9 @@ import cassandra
 from cassandra.protocol import BadCredentials
 from cassandra.protocol_features import RATE_LIMIT_ERROR_EXTENSION, TABLETS_ROUTING_V1, ProtocolFeatures
 
-from eventstore.events.cells import STATEMENTS
 from eventstore.store.lane import frames
-from eventstore.store.lane.frames import Opcode, Prepared
-from eventstore.store.lane.lane import Lane
+from eventstore.store.lane.frames import Opcode
+from eventstore.store.lane.line import Line
 from eventstore.store.session import password
 from eventstore.store.statements import statement_in
 from eventstore.tenancy import Cluster
@@ -18,42 +17,41 @@ from eventstore.tenancy import Cluster
 CQL_VERSION: Final = "3.0.0"
 
 
-async def greet(lane: Lane) -> ProtocolFeatures:
+async def greet(line: Line) -> ProtocolFeatures:
     """Ask a node what it can do: whether it has shards, and which one this connection reached."""
-    answer = await lane.ask(Opcode.OPTIONS, b"")
+    answer = await line.ask(Opcode.OPTIONS, b"")
     return ProtocolFeatures.parse_from_supported(frames.supported(frames.content(answer).body))
 
 
-async def start(lane: Lane, cluster: Cluster, features: ProtocolFeatures) -> None:
+async def start(line: Line, cluster: Cluster, features: ProtocolFeatures) -> None:
     """Start the session and prove who we are.
 
     Raises:
         cassandra.AuthenticationFailed: the node wants a login that the registry does not give, or another one.
     """
-    lane.features = features
-    answer = await lane.ask(Opcode.STARTUP, frames.startup(_options(features)))
+    line.features = features
+    answer = await line.ask(Opcode.STARTUP, frames.startup(_options(features)))
     if answer.opcode == Opcode.READY:
         return
     if cluster.credentials is None:
-        raise cassandra.AuthenticationFailed(f"{lane.node} asks for a login and the registry names no username")
+        raise cassandra.AuthenticationFailed(f"{line.node} asks for a login and the registry names no username")
     login = frames.credentials(cluster.credentials.username, password(cluster.name, cluster.credentials))
     try:
-        answer = await lane.ask(Opcode.AUTH_RESPONSE, login)
+        answer = await line.ask(Opcode.AUTH_RESPONSE, login)
     except BadCredentials as refused:  # as the driver tells it: a quorum for the roles may be all that is missing
-        raise cassandra.AuthenticationFailed(f"{lane.node} refused the login: {refused}") from refused
+        raise cassandra.AuthenticationFailed(f"{line.node} refused the login: {refused}") from refused
     if answer.opcode != Opcode.AUTH_SUCCESS:
-        raise cassandra.AuthenticationFailed(f"{lane.node} asks for more than a password")
+        raise cassandra.AuthenticationFailed(f"{line.node} asks for more than a password")
 
 
-async def prepare(lane: Lane, keyspace: str) -> None:
-    """Prepare the INSERT statements; the lane is ready then."""
-    ids = {
-        head: frames.prepared_id(
-            frames.content(await lane.ask(Opcode.PREPARE, frames.prepare(statement_in(keyspace, name)))).body
+async def prepare(line: Line, keyspace: str) -> None:
+    """Prepare the statements of its kind; the line is ready then."""
+    line.ready_with({
+        name: frames.prepared_id(
+            frames.content(await line.ask(Opcode.PREPARE, frames.prepare(statement_in(keyspace, name)))).body
         )
-        for head, name in STATEMENTS.items()
-    }
-    lane.ready_with(Prepared.of(ids))
+        for name in line.statements
+    })  # fmt: skip
 
 
 def _options(features: ProtocolFeatures) -> Mapping[str, str]:

@@ -1,20 +1,17 @@
-"""One connection to one node, or to one shard of it: sends batches, matches answers, keeps the window and the deadlines."""
+"""A line that carries batches: keeps the window and the deadlines, counts the acknowledgements."""
 
-import asyncio
 from collections import deque
-from dataclasses import dataclass
-from typing import Final, Protocol, cast
-
-from cassandra.connection import ProtocolError
-from cassandra.protocol_features import ProtocolFeatures
+from collections.abc import Mapping
+from typing import Final
 
 from eventstore import metrics
 from eventstore.accelerator import ACCELERATOR
 from eventstore.errors import StoreError, TransientStoreError
-from eventstore.events.cells import Batch, TableName, table_of
+from eventstore.events.cells import STATEMENTS, Batch, table_of
 from eventstore.store.failures import store_error
 from eventstore.store.lane import frames
 from eventstore.store.lane.frames import Answer, Opcode, Prepared
+from eventstore.store.lane.line import TABLET, Keeper, Limits, Line
 from eventstore.store.lane.ticket import Ticket
 from eventstore.store.lane.window import Window
 
@@ -32,52 +29,24 @@ _wire, _acknowledged = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    in_flight: int
-    """Batches on their way over one lane."""
-    timeout: float
-    """Seconds that a batch may wait to be sent, and again for its answer."""
-
-
-class Keeper(Protocol):
-    """Who is told what happens on a lane."""
-
-    def lost(self, lane: "Lane", error: StoreError) -> None: ...
-
-    def unprepared(self, lane: "Lane") -> None:
-        """The node has forgotten the statements: prepare them again."""
-
-    def learn(self, table: TableName, tablet: bytes) -> None:
-        """A misrouted batch of this table should have gone to this tablet."""
-
-    def crashed(self, bug: Exception) -> None:
-        """Our own fault, not the node's: nothing may go on as if it had not been."""
-
-
 Sent = tuple[Ticket, Batch, float, int]
 """What an answer is for, when it was sent (event loop's clock), and in which turn: each `flush` is one."""
 
 
-class Lane(asyncio.Protocol):
+class Lane(Line):
     """A connection that has shaken hands and prepared its statements; batches sent then go out in order.
 
     Batches beyond its window wait here, bounded by what the workers may have in flight.
     """
 
+    statements = tuple(STATEMENTS.values())
+
     def __init__(self, cluster: str, node: str, limits: Limits, keeper: Keeper) -> None:
-        self.cluster = cluster
-        self.node = node
-        self.features = ProtocolFeatures()
-        self._loop = asyncio.get_running_loop()
-        self.born = self._loop.time()
+        super().__init__(cluster, node, limits, keeper)
         self.acknowledged = 0
-        """Batches since then."""
+        """Batches so far."""
         self.window = Window(float(min(limits.in_flight, MOST_IN_FLIGHT)))
-        self._timeout = limits.timeout
-        self._keeper = keeper
         self._seconds = metrics.WRITE_SECONDS.labels(cluster)
-        self._transport: asyncio.Transport | None = None
         self._writable = True
         self._rest = b""
         self._prepared: Prepared | None = None
@@ -86,20 +55,16 @@ class Lane(asyncio.Protocol):
         self._free = list(range(STREAMS - 1, -1, -1))
         self._sent: dict[int, Sent] = {}
         """By stream, the oldest first: a dict keeps the order of insertion, so deadlines need no timer of their own."""
-        self._abandoned: set[int] = set()
-        """Streams whose deadline has passed: not to be used again before their late answer has come."""
-        self._requests: dict[int, asyncio.Future[Answer]] = {}
         self._queue: deque[tuple[Ticket, Batch]] = deque()
-        self._heard_at = 0.0
 
     @property
     def load(self) -> int:
         """Batches on their way or waiting for the window."""
         return len(self._sent) + len(self._queue)
 
-    def ready_with(self, prepared: Prepared) -> None:
+    def ready_with(self, ids: Mapping[str, bytes]) -> None:
         """The statements are prepared: what waits goes out."""
-        self._prepared = prepared
+        self._prepared = Prepared.of({head: ids[name] for head, name in STATEMENTS.items()})
         self._prepared_in = self._turn
         self.flush()
 
@@ -135,40 +100,14 @@ class Lane(asyncio.Protocol):
         data = _wire(self._prepared, batches, streams)
         self._transport.write(data)
 
-    async def ask(self, opcode: Opcode, body: bytes) -> Answer:
-        """Send a control request and wait for its answer.
-
-        Raises:
-            cassandra.protocol.ErrorMessage: the node answered with an error; or the driver's exception for it.
-            ConnectionError: the connection was lost first.
-        """
-        if self._transport is None:
-            raise ConnectionResetError(f"lost the connection to {self.node}")
-        stream = self._free.pop()
-        answer = self._loop.create_future()
-        self._requests[stream] = answer
-        self._transport.write(frames.frame(stream, opcode, body))
-        found: Answer = await answer
-        if found.opcode == Opcode.ERROR:
-            raise frames.error(found, self.features).to_exception()
-        return found
-
     # ----------------------------------------------------------------------------------------------------- receiving
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            buffer = self._rest + data if self._rest else data
-            # the answer to a control request is a result like any other, but for what it says
-            streams, offset = ([], 0) if self._requests else _acknowledged(buffer)
-            answers, self._rest = frames.split(buffer[offset:] if offset else buffer)
-            self._take(streams, answers)
-        except ProtocolError as garbled:
-            self.close(TransientStoreError(f"cluster {self.cluster}: {self.node}: {garbled}"))
-        except Exception as bug:  # noqa: BLE001 — an event loop would only log it
-            self._crash(bug)
+    def _heard(self, data: bytes) -> None:
+        buffer = self._rest + data if self._rest else data
+        # the answer to a control request is a result like any other, but for what it says
+        streams, offset = ([], 0) if self._requests else _acknowledged(buffer)
+        answers, self._rest = frames.split(buffer[offset:] if offset else buffer)
+        self._take(streams, answers)
 
     def _take(self, streams: list[int], answers: list[Answer]) -> None:
         """What a read has brought: the streams of plain acknowledgements, and whatever came behind them."""
@@ -176,7 +115,7 @@ class Lane(asyncio.Protocol):
         self._acknowledge(streams, now)
         for answer in answers:
             if (sent := self._sent.get(answer.stream)) is None:
-                self._other(answer)
+                self._answered(answer)
             elif answer.opcode == Opcode.RESULT:
                 if answer.flags:
                     self._look_at_payload(answer, sent)
@@ -209,23 +148,8 @@ class Lane(asyncio.Protocol):
             if self._queue:
                 self.window.grow(acknowledged)
 
-    def _other(self, answer: Answer) -> None:
-        """The answer to a control request, or one that comes after its deadline; servers' events have no stream."""
-        if (request := self._requests.pop(answer.stream, None)) is not None:
-            self._free.append(answer.stream)
-            if not request.done():
-                request.set_result(answer)
-        else:
-            self._late(answer.stream)
-
-    def _late(self, stream: int) -> None:
-        """An answer after its deadline: its stream can be used again."""
-        if stream in self._abandoned:
-            self._abandoned.discard(stream)
-            self._free.append(stream)
-
     def _look_at_payload(self, answer: Answer, sent: Sent) -> None:
-        if tablet := frames.content(answer).payload.get("tablets-routing-v1"):
+        if tablet := frames.content(answer).payload.get(TABLET):
             _, batch, _, _ = sent
             self._keeper.learn(table_of(batch[0]), tablet)
 
@@ -265,15 +189,6 @@ class Lane(asyncio.Protocol):
             ticket.fail(batch, self._transient(f"{self.node} took no more batches for {self._timeout:g} s"))
         self.flush()
 
-    def close(self, error: StoreError) -> None:
-        """End the connection; what is on its way fails with `error`."""
-        if self._transport is not None:
-            self._transport.abort()
-        self._lost(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(self._transient(f"lost the connection to {self.node}" + (f": {exc}" if exc else "")))
-
     def pause_writing(self) -> None:
         self._writable = False
 
@@ -284,30 +199,13 @@ class Lane(asyncio.Protocol):
         except Exception as bug:  # noqa: BLE001 — as in `data_received`
             self._crash(bug)
 
-    def _transient(self, why: str) -> TransientStoreError:
-        return TransientStoreError(f"cluster {self.cluster}: {why}")
-
-    def _lost(self, error: StoreError) -> None:
-        if self._transport is None:
-            return
-        self._transport = None
-        for request in self._requests.values():
-            if not request.done():
-                request.set_exception(ConnectionResetError(str(error)))
+    def _orphan(self, error: StoreError) -> None:
         orphans = [(ticket, batch) for ticket, batch, _, _ in self._sent.values()] + list(self._queue)
-        self._requests.clear()
         self._sent.clear()
         self._queue.clear()
         for ticket, batch in orphans:
             ticket.fail(batch, error)
-        self._keeper.lost(self, error)
 
-    def crash_tickets(self, bug: Exception) -> None:
-        """End every call that has a batch here with a fault of ours."""
+    def crash(self, bug: Exception) -> None:
         for ticket in [sent[0] for sent in self._sent.values()] + [ticket for ticket, _ in self._queue]:
             ticket.crash(bug)
-
-    def _crash(self, bug: Exception) -> None:
-        self.crash_tickets(bug)
-        self._keeper.crashed(bug)
-        self.close(self._transient(f"closed by an unexpected {type(bug).__name__}"))

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 from cassandra.protocol_features import ProtocolFeatures
@@ -16,7 +16,7 @@ from eventstore.errors import EventstoreError, PermanentStoreError, StoreError, 
 from eventstore.events.cells import TableName
 from eventstore.store.failures import store_error
 from eventstore.store.lane import handshake
-from eventstore.store.lane.lane import Lane, Limits
+from eventstore.store.lane.line import Limits, Line
 from eventstore.tenancy import Cluster
 
 log = structlog.stdlib.get_logger(__name__)
@@ -31,10 +31,15 @@ PORT_TRIES: Final = 20
 _PORT_TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 
+L = TypeVar("L", bound=Line)
+"""The kind of lanes: what they carry."""
+
+
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Generic[L]):
     """How lanes of one cluster connect and behave."""
 
+    kind: type[L]
     cluster: Cluster
     tls: ssl.SSLContext | None
     limits: Limits
@@ -48,10 +53,10 @@ class Listener:
     crashed: Callable[[Exception], None]
 
 
-class Node:
+class Node(Generic[L]):
     """A node of the cluster: keeps a lane to it, or to each of its shards, from `start` or `open` to `close`."""
 
-    def __init__(self, address: str, port: int, terms: Terms, listener: Listener) -> None:
+    def __init__(self, address: str, port: int, terms: Terms[L], listener: Listener) -> None:
         self.address = address
         self.port = port
         self.shards = 1
@@ -59,7 +64,7 @@ class Node:
         """Why the last attempt to connect failed; None when it did not."""
         self._terms = terms
         self._listener = listener
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, L] = {}
         self._features = ProtocolFeatures()
         self._pause = FIRST_PAUSE
         self._connecting: asyncio.Task[None] | None = None
@@ -67,15 +72,15 @@ class Node:
         self._closed = False
 
     @property
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[L]:
         return list(self._lanes.values())
 
-    def lane(self, shard: int) -> Lane | None:
+    def lane(self, shard: int) -> L | None:
         """The lane of a shard, else the idlest of the node: it forwards between its shards. None: not connected."""
         found = self._lanes.get(shard)
         return found if found is not None else min(self._lanes.values(), key=_load, default=None)
 
-    def lane_of(self, token: int) -> Lane | None:
+    def lane_of(self, token: int) -> L | None:
         """The lane of the shard that holds a token."""
         sharding = self._features.sharding_info
         return self.lane(sharding.shard_id_from_token(token) if sharding is not None else 0)
@@ -104,11 +109,11 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for lane in self.lanes:
-            lane.close(TransientStoreError(f"cluster {self._terms.cluster.name}: its writer is being closed"))
+            lane.close(TransientStoreError(f"cluster {self._terms.cluster.name}: its connections are being closed"))
 
     # -------------------------------------------------------------------------------------------- what lanes tell us
 
-    def lost(self, lane: Lane, error: StoreError) -> None:
+    def lost(self, lane: Line, error: StoreError) -> None:
         shard = next((shard for shard, mine in self._lanes.items() if mine is lane), None)
         if shard is None:  # it was lost during its handshake
             return
@@ -120,7 +125,7 @@ class Node:
                 self._pause = FIRST_PAUSE
             self.start()
 
-    def unprepared(self, lane: Lane) -> None:
+    def unprepared(self, lane: Line) -> None:
         self._in_background(self._prepare_again(lane))
 
     def learn(self, table: TableName, tablet: bytes) -> None:
@@ -177,9 +182,9 @@ class Node:
         self.trouble = None
         log.info("lane connected", cluster=name, node=lane.node, shard=reached)
 
-    async def _shake_hands(self, shard: int | None) -> Lane:
+    async def _shake_hands(self, shard: int | None) -> L:
         cluster, timeout = self._terms.cluster, self._terms.limits.timeout
-        lane: Lane | None = None
+        lane: L | None = None
         try:
             async with asyncio.timeout(timeout):
                 lane = await self._dial(shard)
@@ -193,7 +198,7 @@ class Node:
             raise
         return lane
 
-    async def _dial(self, shard: int | None) -> Lane:
+    async def _dial(self, shard: int | None) -> L:
         """A connection; to the shard itself if the node has a port for that."""
         sharding = self._features.sharding_info
         port = sharding and (sharding.shard_aware_port_ssl if self._terms.tls else sharding.shard_aware_port)
@@ -208,12 +213,12 @@ class Node:
                         break  # a firewall may let only the ordinary port through
         return await self._dialled(self.port)
 
-    async def _dialled(self, port: int, **options: Any) -> Lane:
+    async def _dialled(self, port: int, **options: Any) -> L:
         terms = self._terms
         if terms.tls is not None:
             options |= {"ssl": terms.tls, "server_hostname": self.address}
         transport, lane = await asyncio.get_running_loop().create_connection(
-            lambda: Lane(terms.cluster.name, f"{self.address}:{self.port}", terms.limits, self),
+            lambda: terms.kind(terms.cluster.name, f"{self.address}:{self.port}", terms.limits, self),
             self.address,
             port,
             **options,
@@ -222,14 +227,14 @@ class Node:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return lane
 
-    async def _prepare_again(self, lane: Lane) -> None:
+    async def _prepare_again(self, lane: Line) -> None:
         timeout = self._terms.limits.timeout
         try:
             async with asyncio.timeout(timeout):
                 await handshake.prepare(lane, self._terms.cluster.keyspace)
         except TimeoutError:
             lane.close(store_error(TimeoutError(f"{lane.node}: not prepared within {timeout:g} s"), lane.cluster))
-        except Exception as exc:  # noqa: BLE001 — mapped; what is permanent ends the write, and with it the worker
+        except Exception as exc:  # noqa: BLE001 — mapped; what is permanent ends the call, a write's with its worker
             lane.close(store_error(exc, lane.cluster))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -239,5 +244,5 @@ class Node:
         return task
 
 
-def _load(lane: Lane) -> int:
+def _load(lane: Line) -> int:
     return lane.load

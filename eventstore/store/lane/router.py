@@ -1,4 +1,4 @@
-"""Which lane a batch takes: token, then replica, then shard; among equals the one with the least in flight."""
+"""Which lane a batch or a read takes: token, then replica, then shard; among equals the one with the least in flight."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from cassandra.tablets import Tablet, Tablets
 
 from eventstore.events.cells import Cells, TableName, routing_key, table_of
 from eventstore.store.lane.frames import VERSION
-from eventstore.store.lane.lane import Lane
-from eventstore.store.lane.node import Node
+from eventstore.store.lane.line import Line
+from eventstore.store.lane.node import L, Node
 
 _TABLET: Final = cqltypes.lookup_casstype("TupleType(LongType, LongType, ListType(TupleType(UUIDType, Int32Type)))")
 
@@ -39,8 +39,8 @@ class Router:
         self._ring_of: Any = None
         self._ring = Ring((), ())
 
-    def pick(self, row: Cells, nodes: Mapping[UUID, Node]) -> Lane | None:
-        """The lane for a row's partition; None while no node is connected.
+    def pick(self, row: Cells, nodes: Mapping[UUID, Node[L]]) -> L | None:
+        """The lane for a row's partition; None while no node is connected. The cells of its key are enough.
 
         Any node can coordinate, so a partition whose replicas are all away still gets a lane.
         """
@@ -56,7 +56,7 @@ class Router:
         return min(lanes, key=_load, default=None)
 
     def learn(self, table: TableName, payload: bytes) -> None:
-        """A node has said which tablet of the table a batch belonged to."""
+        """A node has said which tablet of the table a request belonged to."""
         tablet = Tablet.from_row(*_TABLET.from_binary(payload, VERSION))
         if tablet is not None:
             self._tablets.add_tablet(self._keyspace, table, tablet)
@@ -89,5 +89,5 @@ class Router:
         return self._ring
 
 
-def _load(lane: Lane) -> int:
+def _load(lane: Line) -> int:
     return lane.load
