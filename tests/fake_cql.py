@@ -76,9 +76,12 @@ class Write:
         """Done; `before` is what the flags put before the body."""
         self.connection.answer(self.stream, Opcode.RESULT, before + VOID, flags)
 
-    def give(self, columns: int, rows: Sequence[Sequence[bytes | None]], state: bytes | None = None) -> None:
-        """A page of rows; behind `state` there are more."""
-        self.connection.answer(self.stream, Opcode.RESULT, page_result(columns, rows, state))
+    def give(
+        self, columns: int, rows: Sequence[Sequence[bytes | None]], state: bytes | None = None,
+        flags: int = 0, before: bytes = b"",
+    ) -> None:  # fmt: skip
+        """A page of rows; behind `state` there are more. `before` is what the flags put before the body."""
+        self.connection.answer(self.stream, Opcode.RESULT, before + page_result(columns, rows, state), flags)
 
     def asks_behind(self) -> bytes | None:
         """The paging state that a read goes on from."""

@@ -112,7 +112,8 @@ RULES: Sequence[Rule] = (
     Rule(LANE, "flush", Stage.SEND, "_transport.write("),
     Rule(LANE, "flush", Stage.FRAME),
     *_all(LANE, Stage.SEND, "send"),
-    *_all(LANE, Stage.ACKNOWLEDGE, "data_received", "_take", "_acknowledge"),
+    *_all(LANE, Stage.ACKNOWLEDGE, "_heard", "_take", "_acknowledge"),
+    *_all("eventstore/store/lane/line.py", Stage.ACKNOWLEDGE, "data_received"),
 )  # fmt: skip
 
 _BY_FUNCTION: Mapping[tuple[str, str], list[Rule]] = {
