@@ -1,5 +1,6 @@
 """What a fresh connection says before it carries batches or reads."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -45,13 +46,14 @@ async def start(line: Line, cluster: Cluster, features: ProtocolFeatures) -> Non
 
 
 async def prepare(line: Line, keyspace: str) -> None:
-    """Prepare the statements of its kind; the line is ready then."""
-    line.ready_with({
-        name: frames.prepared_id(
-            frames.content(await line.ask(Opcode.PREPARE, frames.prepare(statement_in(keyspace, name)))).body
-        )
-        for name in line.statements
-    })  # fmt: skip
+    """Prepare the statements of its kind, all at once; the line is ready then."""
+    ids = await asyncio.gather(*(_prepared(line, statement_in(keyspace, name)) for name in line.statements))
+    line.ready_with(dict(zip(line.statements, ids, strict=True)))
+
+
+async def _prepared(line: Line, statement: str) -> bytes:
+    answer = await line.ask(Opcode.PREPARE, frames.prepare(statement))
+    return frames.prepared_id(frames.content(answer).body)
 
 
 def _options(features: ProtocolFeatures) -> Mapping[str, str]:
