@@ -1,14 +1,16 @@
 """The reader against servers that play what a real one shows only when it breaks, and what only ScyllaDB does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from struct import Struct
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 from cassandra import cqltypes
+from cassandra.cqltypes import DateType, Int32Type, ListType, UTF8Type, UUIDType
 
 from eventstore.config import ReaderSettings
 from eventstore.errors import PermanentStoreError, TransientStoreError
@@ -237,3 +239,40 @@ async def test_an_answer_that_is_none_is_the_nodes_fault() -> None:
         ring.nodes[0].on_write = Write.acknowledge
         with pytest.raises(PermanentStoreError, match="expected rows of 5 columns"):
             await reader.read(PART, None, 1)
+
+
+NAMES = ListType.apply_parameters([UTF8Type])
+KEY = ((UTF8Type, "u1"), (UTF8Type, "shop"), (Int32Type, 1))
+NARROW = PART._replace(since_ms=5, before=Position(NOW_MS, EID))
+WHOLE = ((DateType, 5), (UUIDType, UUID(int=0)), (DateType, NOW_MS), (UUIDType, EID))
+MOMENT = ((DateType, NOW_MS), (UUIDType, EID), (UTF8Type, "größe"))
+OLDER = ((DateType, 5), (DateType, NOW_MS), (UTF8Type, "größe"))
+LIMIT = ((Int32Type, 9),)
+SEEN = Partition("u1", "shop", 1)
+QUESTIONS: dict[str, tuple[Callable[[EventReader], Awaitable[object]], int, list[tuple[tuple[Any, Any], ...]]]] = {
+    "a slice": (lambda reader: reader.read(NARROW, None, 9), 5, [KEY + WHOLE + LIMIT]),
+    "a slice by name": (
+        lambda reader: reader.read(NARROW, "größe", 9), 5, [KEY + MOMENT + LIMIT, KEY + OLDER + LIMIT]
+    ),
+    "a count": (lambda reader: reader.count(NARROW, None), 1, [KEY + WHOLE]),
+    "a count by name": (lambda reader: reader.count(NARROW, "größe"), 1, [KEY + MOMENT, KEY + OLDER]),
+    "newest events": (
+        lambda reader: reader.latest("shop", "u1", ["a", "größe"]), 1, [(*KEY[:2], (NAMES, ["a", "größe"]))]
+    ),
+    "seen posts": (lambda reader: reader.seen(SEEN, ["p", "ß"]), 3, [(*KEY, (NAMES, ["p", "ß"]))]),
+    "a page of posts": (lambda reader: reader.posts(SEEN, "ß", 9), 3, [(*KEY, (UTF8Type, "ß"), *LIMIT)]),
+}  # fmt: skip
+"""How it is asked, the columns of its answer, and what each of its statements binds."""
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+@on_event_loop
+async def test_a_question_binds_what_the_driver_would(name: str) -> None:
+    ask, columns, bound = QUESTIONS[name]
+    async with fake_ring() as ring, reader_of(ring) as reader:
+        (node,) = ring.nodes
+        node.on_write = lambda read: read.give(columns, [])
+        await ask(reader)
+        assert [read.rows() for read in node.writes] == [
+            [[kind.serialize(value, 4) for kind, value in values]] for values in bound
+        ]
