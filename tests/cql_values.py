@@ -64,12 +64,25 @@ def rows_result(cql: str, types: Mapping[str, bytes], rows: Sequence[Mapping[str
     )
 
 
-def page_result(columns: int, rows: Sequence[Sequence[bytes | None]], state: bytes | None) -> bytes:
-    """The body of a RESULT to an EXECUTE that wanted no description of the columns."""
-    flags = 0x04 if state is None else 0x06
-    more = b"" if state is None else integer(len(state)) + state
+def page_result(
+    columns: int,
+    rows: Sequence[Sequence[bytes | None]],
+    state: bytes | None,
+    described: tuple[int, bytes] = (0x04, b""),
+) -> bytes:
+    """The body of a RESULT to an EXECUTE; its columns are not described, or by these flags and bytes."""
+    flags = described[0] | (0 if state is None else 0x02)
+    more = (b"" if state is None else integer(len(state)) + state) + described[1]
     cells = b"".join(cell(value) for row in rows for value in row)
     return integer(2) + integer(flags) + integer(columns) + more + integer(len(rows)) + cells
+
+
+def described(kinds: Sequence[bytes], *, one_table: bool) -> tuple[int, bytes]:
+    """Flags and bytes that describe columns of these types."""
+    table = text("eventstore") + text("a table")
+    each = b"" if one_table else table
+    columns = b"".join(each + text(f"column {number}") + kind for number, kind in enumerate(kinds))
+    return (1, table + columns) if one_table else (0, columns)
 
 
 def prepared_insert(statement: bytes, keyspace: str, *, late: bool) -> bytes:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from eventstore.events.stored import SeenPost, StoredEvent
 from eventstore.store.lane.rows import COUNTS, EVENTS, ITEMS, POSTS, Rows
-from tests.cql_values import page_result
+from tests.cql_values import BIGINT, TEXT, TIMESTAMP, UUID_, described, page_result, short
 
 pytestmark = pytest.mark.properties
 
@@ -28,15 +28,28 @@ texts = st.text(st.characters(codec="utf-8"), max_size=20)
 documents = st.dictionaries(texts, texts, max_size=3).map(lambda each: msgspec.json.encode(each).decode())
 millis = st.integers(0, 2**45)
 events = st.tuples(millis, st.uuids(), texts, documents, documents)
+TUPLE = short(0x31)
+TYPES = {EVENT: [TIMESTAMP, UUID_, TEXT, TEXT, TEXT], POST: [TEXT, TIMESTAMP, TIMESTAMP], (LongType,): [BIGINT]}
+TYPES[ITEM] = [TUPLE + short(5) + b"".join(TYPES[EVENT])]
+"""The types of columns as a RESULT describes them."""
 states = st.none() | st.binary(min_size=1, max_size=40)
 
 
-def body(kinds: tuple[Any, ...], found: list[tuple[Any, ...]], state: bytes | None) -> bytes:
+def descriptions(kinds: tuple[Any, ...]) -> st.SearchStrategy[tuple[int, bytes]]:
+    """None, one with the table once, one with the table for each column."""
+    found = (described(TYPES[kinds], one_table=one_table) for one_table in (True, False))
+    return st.sampled_from([(0x04, b""), *found])
+
+
+def body(
+    kinds: tuple[Any, ...], found: list[tuple[Any, ...]], state: bytes | None = None,
+    description: tuple[int, bytes] = (0x04, b""),
+) -> bytes:  # fmt: skip
     cells = [
         [None if value is None else kind.serialize(value, 4) for kind, value in zip(kinds, row, strict=True)]
         for row in found
     ]
-    return page_result(len(kinds), cells, state)
+    return page_result(len(kinds), cells, state, description)
 
 
 def decoded(kinds: tuple[Any, ...], told: bytes) -> ResultMessage:
@@ -54,17 +67,19 @@ def stored(row: tuple[datetime, UUID, str, str, str]) -> StoredEvent:
     return StoredEvent(time(moment), eid, event, msgspec.Raw(properties.encode()), msgspec.Raw(context.encode()))
 
 
-@given(st.lists(events, max_size=5), states)
-def test_events_are_those_that_the_driver_reads(found: list[tuple[Any, ...]], state: bytes | None) -> None:
-    told = body(EVENT, found, state)
+@given(st.lists(events, max_size=5), states, descriptions(EVENT))
+def test_events_are_those_that_the_driver_reads(
+    found: list[tuple[Any, ...]], state: bytes | None, description: tuple[int, bytes]
+) -> None:
+    told = body(EVENT, found, state, description)
     drivers, page = decoded(EVENT, told), EVENTS.page(told)
     assert page.rows == [stored(row) for row in drivers.parsed_rows]
     assert page.state == drivers.paging_state
 
 
-@given(st.lists(events, max_size=5))
-def test_items_are_those_that_the_driver_reads(found: list[tuple[Any, ...]]) -> None:
-    told = body(ITEM, [(each,) for each in found], None)
+@given(st.lists(events, max_size=5), descriptions(ITEM))
+def test_items_are_those_that_the_driver_reads(found: list[tuple[Any, ...]], description: tuple[int, bytes]) -> None:
+    told = body(ITEM, [(each,) for each in found], None, description)
     assert ITEMS.page(told).rows == [stored(row) for (row,) in decoded(ITEM, told).parsed_rows]
 
 

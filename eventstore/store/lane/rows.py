@@ -14,14 +14,19 @@ import msgspec
 from cassandra.connection import ProtocolError
 
 from eventstore.events.stored import SeenPost, StoredEvent
+from eventstore.store.lane.frames import Reader
 
 T = TypeVar("T")
 
 ROWS: Final = 2
 """The kind of a RESULT that has rows."""
+ONE_TABLE: Final = 0x01
 HAS_MORE: Final = 0x02
 WITHOUT_COLUMNS: Final = 0x04
-"""As EXECUTE asked for: what the columns are is known from the statement."""
+"""As EXECUTE asked for: what the columns are is known from the statement. Cassandra describes them all the same where the
+description is another than when it prepared the statement."""
+TUPLE: Final = 0x31
+"""The type that is described by others; no other such is in our tables."""
 
 _HEAD: Final = Struct(">iii")
 """Kind, flags, number of columns."""
@@ -57,8 +62,10 @@ class Rows(Generic[T]):
         """
         try:
             kind, flags, columns = _HEAD.unpack_from(body)
-            if (kind, columns) == (ROWS, self.columns) and flags & WITHOUT_COLUMNS:
+            if (kind, columns) == (ROWS, self.columns):
                 state, offset = _cell(body, _HEAD.size) if flags & HAS_MORE else (None, _HEAD.size)
+                if not flags & WITHOUT_COLUMNS:
+                    offset = _described(body, offset, columns, one_table=flags & ONE_TABLE)
                 found, end = self.take(body, offset + 4, _INT(body, offset)[0])
                 if end == len(body):
                     return Page(found, state)
@@ -67,7 +74,7 @@ class Rows(Generic[T]):
         raise self._none(body)
 
     def _none(self, body: bytes) -> ProtocolError:
-        return ProtocolError(f"expected rows of {self.columns} columns without their names, got {body[:64].hex()}")
+        return ProtocolError(f"expected rows of {self.columns} columns, got {body[:64].hex()}")
 
 
 def _events(body: bytes, offset: int, count: int) -> tuple[list[StoredEvent], int]:
@@ -118,6 +125,25 @@ def _posts(body: bytes, offset: int, count: int) -> tuple[list[SeenPost], int]:
 def _counts(body: bytes, offset: int, count: int) -> tuple[list[int], int]:
     end = offset + count * _COUNT.size
     return [number for _, number in _COUNT.iter_unpack(body[offset:end])], end
+
+
+def _described(body: bytes, offset: int, columns: int, one_table: int) -> int:
+    """Where the description of the columns ends."""
+    reader = Reader(body[offset:])
+    names = 2 if one_table else 0
+    for _ in range(names):
+        reader.string()
+    for _ in range(columns):
+        for _ in range(3 - names):
+            reader.string()
+        _skip_type(reader)
+    return len(body) - len(reader.rest())
+
+
+def _skip_type(reader: Reader) -> None:
+    if reader.short() == TUPLE:
+        for _ in range(reader.short()):
+            _skip_type(reader)
 
 
 def _cell(body: bytes, offset: int) -> tuple[bytes | None, int]:
