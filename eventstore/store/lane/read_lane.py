@@ -102,7 +102,7 @@ class ReadLane(Line):
                 return
             self._give_up(stream, error)
         silent_since = max(self._heard_at, self._asked_at, next(iter(self._sent_at.values()), now))
-        if now - silent_since >= self._timeout / 2:
+        if now - silent_since >= self._timeout / 2 and self.load < MOST_STREAMS:
             self._asked_at = now
             self._request(Opcode.OPTIONS, b"").cancel()  # that there is an answer is all it says
 
