@@ -304,8 +304,6 @@ class FakeNode:
         for table, rows in (("system.local", [self]), ("system.peers ", self.ring.peers(self))):
             if table in cql + " ":
                 return Opcode.RESULT, rows_result(cql, _HOST_COLUMNS, [node.host_row() for node in rows])
-        if "system_schema.tables" in cql:  # none of ScyllaDB's own: a question about the dialect
-            return Opcode.RESULT, rows_result(cql, {"table_name": TEXT}, [])
         if "system_schema.keyspaces" in cql:
             replication = {"class": "NetworkTopologyStrategy", DATACENTER: str(self.ring.replication)}
             row = {"keyspace_name": KEYSPACE, "durable_writes": True, "replication": replication}

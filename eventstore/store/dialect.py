@@ -21,11 +21,6 @@ class Dialect(StrEnum):
     CASSANDRA = "Cassandra"
 
 
-ROWS_NAMED: Final = {Dialect.SCYLLADB: 100, Dialect.CASSANDRA: 1_000}
-"""Most rows of a partition that one read names: ScyllaDB's default for max_clustering_key_restrictions_per_query; Cassandra has
-no such limit, and each read costs us more than a hundred names do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
     dialect: Dialect

@@ -14,14 +14,12 @@ from eventstore.config import ReaderSettings
 from eventstore.events.cells import FRESH, FRESH_LATEST, INT, LAST_SEEN, Cells, text
 from eventstore.events.stored import LOWEST_EID, Partition, SeenPost, Slice, StoredEvent
 from eventstore.store.connections import Connections
-from eventstore.store.dialect import ROWS_NAMED
 from eventstore.store.failures import mapped
 from eventstore.store.lane.line import Limits
 from eventstore.store.lane.nodes import Nodes
 from eventstore.store.lane.read_lane import Question, ReadLane
 from eventstore.store.lane.rows import COUNTS, EVENTS, ITEMS, POSTS, Rows
 from eventstore.store.opening import session_for
-from eventstore.store.schema import server_of
 from eventstore.tenancy import Cluster
 
 T = TypeVar("T")
@@ -59,16 +57,17 @@ def ranges(part: Slice, event: str | None) -> list[Range]:
 
 COUNTED_AT_ONCE: Final = 5_000
 """Rows that the server counts at a stretch: the page size is its unit of work, though a count answers one row."""
+NAMED_AT_ONCE: Final = 100
+"""Rows that one read names: ScyllaDB's default for max_clustering_key_restrictions_per_query. Cassandra takes more, but ten times
+as long for five times as many."""
 
 
 class EventReader:
     """One cluster's events. The driver's session tells the topology; reads go over lanes of our own, as writes do."""
 
-    def __init__(self, nodes: Nodes[ReadLane], page_rows: int, named: int) -> None:
+    def __init__(self, nodes: Nodes[ReadLane], page_rows: int) -> None:
         self.nodes = nodes
         self._page_rows = page_rows
-        self._named = named
-        """Most rows that one read names."""
 
     @classmethod
     async def open(cls, cluster: Cluster, session: Session, limits: ReaderSettings) -> "EventReader":
@@ -80,13 +79,7 @@ class EventReader:
                 table is not there.
         """
         nodes = await Nodes.open(ReadLane, cluster, session, Limits(timeout=limits.request_timeout))
-        try:
-            with mapped(cluster.name):
-                server = await asyncio.to_thread(server_of, session)
-        except BaseException:
-            await nodes.close()
-            raise
-        return cls(nodes, limits.page_rows, min(limits.page_rows, ROWS_NAMED[server.dialect]))
+        return cls(nodes, limits.page_rows)
 
     async def read(self, part: Slice, event: str | None, limit: int) -> list[StoredEvent]:
         """The newest `limit` rows of the slice, newest first; fewer only if it has no more.
@@ -120,9 +113,9 @@ class EventReader:
         return await self._rows(_question("read_latest", key, 2, _list(names)), len(names), ITEMS)
 
     async def seen(self, partition: Partition, posts: Sequence[str]) -> list[SeenPost]:
-        """Those of the posts that are there, by as few reads as the server allows. Raises as `read` does."""
+        """Those of the posts that are there. Raises as `read` does."""
         key = _posts_of(partition)
-        parts = [posts[start : start + self._named] for start in range(0, len(posts), self._named)]
+        parts = [posts[start : start + NAMED_AT_ONCE] for start in range(0, len(posts), NAMED_AT_ONCE)]
         answers = await asyncio.gather(*(
             self._rows(_question("read_seen_posts", key, 3, _list(part)), len(part), POSTS) for part in parts
         ))  # fmt: skip

@@ -64,7 +64,7 @@ def plan_schema(session: Session, tier: Tier, *, now_ms: int | None = None) -> P
     """
     at_ms = clock.now_ms() if now_ms is None else now_ms
     with mapped(tier.cluster.name):
-        server = server_of(session)
+        server = _server(session)
         return Plan(tier, server, tuple(_changes(session, tier, server.dialect, at_ms)))
 
 
@@ -117,8 +117,7 @@ def require_schema(session: Session, tier: Tier) -> list[Change]:
     return [change for change in plan.changes if change.action is Action.ALTER]
 
 
-def server_of(session: Session) -> Server:
-    """What is there; raises the driver's own errors."""
+def _server(session: Session) -> Server:
     tables = session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system_schema'")
     if any(row[0] == "scylla_tables" for row in tables):
         return Server(Dialect.SCYLLADB, session.execute("SELECT version FROM system.versions").one()[0])

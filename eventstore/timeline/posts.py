@@ -16,12 +16,14 @@ from eventstore.events.validate import MAX_UID_BYTES
 from eventstore.tenancy import Bucket, Tier
 from eventstore.timeline.cursor import no_cursor, seal, unseal
 from eventstore.timeline.plan import check_text
-from eventstore.timeline.stores import TimelineStores
+from eventstore.timeline.stores import TimelineStore, TimelineStores
 
 MAX_CANDIDATES: Final = 500
 """Posts asked for in one call."""
 BUCKETS_AT_ONCE: Final = 16
 """Read by one call."""
+FEW: Final = 100
+"""Posts that are best asked for by name, whatever else the bucket holds: that is one request."""
 DEFAULT_POSTS: Final = 100
 """Of a page."""
 MAX_POSTS: Final = 1_000
@@ -84,7 +86,7 @@ class SeenPosts:
 
         async def read(bucket: Bucket) -> list[SeenPost]:
             async with places:
-                return await store.seen(Partition(uid, tenant, bucket.bid), asked)
+                return await _seen_in(store, Partition(uid, tenant, bucket.bid), asked)
 
         answers = await asyncio.gather(*map(read, buckets))
         found: dict[str, SeenPost] = {}
@@ -128,6 +130,22 @@ class SeenPosts:
         now = self._clock()
         since = max(query.start_ms or 0, now - tier.impressions_retention_seconds * 1_000, 0)
         return since, tier.buckets.between(since, now + self._max_future_ms)[::-1]
+
+
+async def _seen_in(store: TimelineStore, partition: Partition, asked: Sequence[str]) -> list[SeenPost]:
+    """Those of the candidates that one bucket holds.
+
+    Mostly it holds fewer posts than are asked for. Then reading all of them is one request, where their names would take several.
+    """
+    if len(asked) <= FEW:
+        return await store.seen(partition, asked)
+    held = await store.posts(partition, "", len(asked))
+    names = set(asked)
+    found = [seen for seen in held if seen.post in names]
+    if len(held) == len(asked):
+        beyond = held[-1].post.encode()
+        found += await store.seen(partition, [post for post in asked if post.encode() > beyond])
+    return found
 
 
 def _check_candidates(posts: Sequence[str]) -> None:

@@ -302,7 +302,7 @@ def test_of_a_post_the_oldest_and_the_newest_time_stay_in_whatever_order_they_co
     held.show(*(shown(uid, "p1", at) for at in times))
     held.show(*(shown(uid, "p1", at) for at in times[:2]))  # once more, as a replay does
 
-    candidates = [f"p{number}" for number in range(3 * PAGE_ROWS)]
+    candidates = [f"p{number}" for number in range(250)]
     posts = held.run(held.store.seen(Partition(uid, "shop", BID), candidates))
     assert posts == [SeenPost("p1", FIRST, FIRST + HOUR_MS)]
 

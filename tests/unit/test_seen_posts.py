@@ -66,6 +66,13 @@ def test_what_is_past_the_retention_of_impressions_is_not_told_though_it_is_stil
     assert pages(store, 10) == [["kept"]]
 
 
+@pytest.mark.parametrize("held", [0, 3, 149, 150, 151, 400])
+def test_many_candidates_are_found_however_much_the_bucket_holds(held: int) -> None:
+    store = shown(**{f"p{number:03}": number for number in range(held)})
+    asked = [f"p{number:03}" for number in range(0, 450, 3)]
+    assert sorted(seen(store, *asked)) == [post for post in asked if int(post[1:]) < held]
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
 def test_pages_give_every_post_of_the_range_once_the_newest_bucket_first(limit: int) -> None:
     store = shown(b=0, a=1, d=2 * DAY_MS, c=2 * DAY_MS, e=12 * DAY_MS, x=19 * DAY_MS, f=12 * DAY_MS)
