@@ -24,7 +24,7 @@ from tests.benchmarks import data, worker
 from tests.benchmarks.arena import Target
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.cases import per_core
-from tests.benchmarks.requests import Client, get, post
+from tests.benchmarks.requests import Client, Make, get, post
 from tests.benchmarks.results import host_load
 from tests.benchmarks.sink import running_sink
 from tests.benchmarks.watch import cpu_seconds
@@ -84,18 +84,19 @@ def _candidates(bench: Bench, gateway: GatewayUnderTest) -> None:
 def _taken(bench: Bench, gateway: GatewayUnderTest) -> None:
     """As fast as they are answered. The client shares the cores: what counts is requests a second of the gateway's CPU."""
 
-    async def pressed(seconds: float) -> int:
+    async def pressed(make: Make, seconds: float) -> int:
         async with Client(gateway.port) as client:
-            return await client.pressed(_shown, AT_ONCE, seconds)
+            return await client.pressed(make, AT_ONCE, seconds)
 
-    uvloop.run(pressed(1.0))
-    before = cpu_seconds(gateway.process.pid)
-    answered = uvloop.run(pressed(bench.scale.seconds))
-    cpu_us = (cpu_seconds(gateway.process.pid) - before) / answered * 1e6
-    bench.record("impressions", f"{POSTED} posts a request", {
-        "events": answered, "per_second": round(answered / bench.scale.seconds), "cpu_us": round(cpu_us, 1),
-        "per_core": per_core(cpu_us), "host_load": host_load(),
-    })  # fmt: skip
+    uvloop.run(pressed(_shown, 1.0))
+    for name, make in (("an event a request", _event), (f"{POSTED} posts a request", _shown)):
+        before = cpu_seconds(gateway.process.pid)
+        answered = uvloop.run(pressed(make, bench.scale.seconds))
+        cpu_us = (cpu_seconds(gateway.process.pid) - before) / answered * 1e6
+        bench.record("impressions", name, {
+            "events": answered, "per_second": round(answered / bench.scale.seconds), "cpu_us": round(cpu_us, 1),
+            "per_core": per_core(cpu_us), "host_load": host_load(),
+        })  # fmt: skip
 
 
 def _beside(bench: Bench, gateway: GatewayUnderTest) -> None:
