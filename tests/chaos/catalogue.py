@@ -32,8 +32,8 @@ class Scenario:
         return Terms(events=count, rate=count / self.seconds, long=True, watched=self.watched, tenants=self.tenants)
 
 
-def _edge(run: Callable[[Field], None], *, short: bool = False) -> Scenario:
-    return Scenario(row="Edge", run=run, seconds=30, share=0.3, tenants=edge.WITH_KEYS, short=short)
+def _edge(run: Callable[[Field], None]) -> Scenario:
+    return Scenario(row="Edge", run=run, seconds=30, share=0.3, tenants=edge.WITH_KEYS)
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
@@ -45,7 +45,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "broker-killed": Scenario(row="Kafka", run=kafka.broker_killed, short=True),
     "broker-gone": Scenario(row="Kafka", run=kafka.broker_gone, seconds=90),
     "gateway-kafka-killed": _edge(edge.kafka_killed),
-    "gateway-killed": _edge(edge.gateway_killed, short=True),
+    "gateway-killed": _edge(edge.gateway_killed),
     "node-killed": Scenario(row="Store", run=store.node_killed, watched="c3n"),
     "one-of-three": Scenario(row="Store", run=store.one_of_three, watched="c3n"),
     "two-of-three": Scenario(row="Store", run=store.two_of_three),
