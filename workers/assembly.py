@@ -24,7 +24,7 @@ from eventstore.store.opening import open_writer
 from eventstore.store.writer import EventWriter
 from eventstore.stream.admin import TopicAdmin
 from eventstore.stream.backlogs import Backlog, Backlogs, drain_group
-from eventstore.stream.consumer import ChunkConsumer, ConsumerPolicy
+from eventstore.stream.consumer import ChunkConsumer, ConsumerPolicy, unheeded
 from eventstore.stream.dead_letters import DeadLetterProducer
 from eventstore.stream.diverts import DivertProducer
 from eventstore.stream.erasures import ErasureTable
@@ -156,14 +156,10 @@ def _drains(settings: Settings, routes: Routes, pipeline: Pipeline) -> Drains:
             }
         )
         policy: ConsumerPolicy = consumer_policy(worker)
-        member = ChunkConsumer(group_config(kafka, worker), policy, _nothing_to_do, on_fatal)
+        member = ChunkConsumer(group_config(kafka, worker), policy, unheeded, on_fatal)
         await asyncio.to_thread(member.start, [retry_topic(topics, cluster)])
         return member
 
     return Drains(
         lambda: routes.states, look, join, pipeline, DrainPolicy(circuit.drain_rate, circuit.drain_look, circuit.drain_idle)
     )  # fmt: skip
-
-
-async def _nothing_to_do(_: object) -> None:
-    pass

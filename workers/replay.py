@@ -31,7 +31,7 @@ from eventstore.replay.scope import scoped, selection
 from eventstore.replay.state import Replays
 from eventstore.store.opening import open_writer
 from eventstore.stream.assignment import ConsumerPolicy, Place
-from eventstore.stream.consumer import ChunkConsumer
+from eventstore.stream.consumer import ChunkConsumer, unheeded
 from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.group import consumer_policy, group_config
 from eventstore.tenancy import Registry, Tier
@@ -148,7 +148,7 @@ class ReplayWorker:
         worker = self._member_settings()
         ends = {Place(self.plan.topic, partition): end for partition, end in self.plan.ends().items()}
         policy: ConsumerPolicy = replace(consumer_policy(worker), ends=ends)
-        return ChunkConsumer(group_config(self.settings.kafka, worker), policy, _nothing_to_do, died)
+        return ChunkConsumer(group_config(self.settings.kafka, worker), policy, unheeded, died)
 
     def _member_settings(self) -> WorkerSettings:
         worker = self.settings.worker
@@ -165,7 +165,3 @@ class ReplayWorker:
                 "chunk_records": chunk,
             }
         )
-
-
-async def _nothing_to_do(_: object) -> None:
-    pass

@@ -14,9 +14,9 @@ from eventstore.tenancy import Registry
 BID_BYTES: Final = 4 + 4
 NAME_AT: Final = 4 + 8 + 4 + 16
 """Where the cell of an event's name begins, counted from the end of its partition key: behind ts and eid."""
-FRESH_END: Final = 4 + 8
-"""Bytes of the write timestamp's cell, a fresh row's last."""
-LATE_END: Final = FRESH_END + 4 + 4
+FRESH_END_BYTES: Final = 4 + 8
+"""Of the write timestamp's cell, a fresh row's last."""
+LATE_END_BYTES: Final = FRESH_END_BYTES + 4 + 4
 """And of the time to live's."""
 _length = Struct(">i").unpack_from
 
@@ -51,6 +51,6 @@ def latest_row(cells: Cells, start: int) -> Cells:
     """
     at = start + NAME_AT
     (length,) = _length(cells, at)
-    head, end = (FRESH_LATEST, FRESH_END) if cells[:2] == FRESH else (LATE_LATEST, LATE_END)
+    head, end = (FRESH_LATEST, FRESH_END_BYTES) if cells[:2] == FRESH else (LATE_LATEST, LATE_END_BYTES)
     item = INT(len(cells) - end - start)
     return b"".join((head, cells[2 : start - BID_BYTES], cells[at : at + 4 + length], item, cells[start:]))

@@ -24,6 +24,10 @@ log = structlog.stdlib.get_logger(__name__)
 AssignmentListener = Callable[[frozenset[Place]], Coroutine[Any, Any, None]]
 
 
+async def unheeded(_: object) -> None:
+    """The `AssignmentListener` of whoever need not know which partitions he has."""
+
+
 class ChunkConsumer:
     """Hands out chunks (`next`), takes them back (`Chunk.finish`), commits, and survives rebalances.
 

@@ -64,6 +64,12 @@ def plan(query: TimelineQuery, tier: Tier, now_ms: int, max_future_ms: int, befo
     ]
 
 
+def check_page(limit: int, most: int, what: str) -> None:
+    """Raises QueryError if no page can have so many events, say."""
+    if not 0 < limit <= most:
+        raise QueryError(f"limit: expected 1 to {most} {what} a page, got {limit}; ask for less and use the cursor")
+
+
 def check_text(name: str, text: str, most: int) -> None:
     """Raises QueryError if nothing can have this name."""
     try:

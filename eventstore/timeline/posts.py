@@ -15,7 +15,7 @@ from eventstore.events.stored import Partition, SeenPost
 from eventstore.events.validate import MAX_UID_BYTES
 from eventstore.tenancy import Bucket, Tier
 from eventstore.timeline.cursor import no_cursor, seal, unseal
-from eventstore.timeline.plan import check_text
+from eventstore.timeline.plan import check_page, check_text
 from eventstore.timeline.stores import TimelineStore, TimelineStores
 
 MAX_CANDIDATES: Final = 500
@@ -104,10 +104,7 @@ class SeenPosts:
             QueryError: a limit out of bounds.
             CursorError: a cursor of another question.
         """
-        if not 0 < limit <= MAX_POSTS:
-            raise QueryError(
-                f"limit: expected 1 to {MAX_POSTS} posts a page, got {limit}; ask for less and use the cursor"
-            )
+        check_page(limit, MAX_POSTS, "posts")
         query, bid, after = _resume(query, cursor)
         tier = self._tier(query.tenant)
         since, buckets = self._reach(query, tier)

@@ -14,7 +14,7 @@ from eventstore.events.stored import Position, Slice, StoredEvent
 from eventstore.tenancy import Registry, Tenant, Tier
 from eventstore.timeline.ahead import chunks, in_order
 from eventstore.timeline.cursor import Cursor, decode, encode
-from eventstore.timeline.plan import TimelineQuery, plan
+from eventstore.timeline.plan import TimelineQuery, check_page, plan
 from eventstore.timeline.posts import SeenPosts
 from eventstore.timeline.stores import TimelineStores
 
@@ -66,10 +66,7 @@ class Timeline:
             QueryError: a limit out of bounds.
             CursorError: a cursor of another question.
         """
-        if not 0 < limit <= MAX_PAGE:
-            raise QueryError(
-                f"limit: expected 1 to {MAX_PAGE} events a page, got {limit}; ask for less and use the cursor"
-            )
+        check_page(limit, MAX_PAGE, "events")
         query, before = _resume(query, cursor)
         events: list[StoredEvent] = []
         async with aclosing(self._chunks(query, before, min(limit, self._limits.page_rows))) as found:
