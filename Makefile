@@ -12,11 +12,13 @@ BROWSER_READY := $(VENV)/.installed-browser
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
+# The locks name every package: with --no-deps pip has nothing to resolve. Left to resolve, it looks for the newest `x[extra]` that
+# a package asks for, and refuses the pinned `x` as soon as there is a newer one.
 $(READY): deploy/requirements.lock pyproject.toml hatch_build.py eventstore/_accelerator.c
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "expected Python >= 3.11, got %d.%d: call make PYTHON=python3.12, say" % sys.version_info[:2])'
 	@echo "Installing the pinned packages into $(VENV) (about a minute the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -35,7 +37,7 @@ test-fast: $(READY) ## the tests that need no servers
 
 $(BROWSER_READY): $(READY) deploy/requirements-browser.lock
 	@echo "Installing what drives a browser into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-browser.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-browser.lock
 	@touch $@
 
 test-browser: $(BROWSER_READY) ## the profile page in the Chromium of this machine (CHROMIUM names another)
@@ -49,7 +51,7 @@ check: $(READY) ## static checks: ruff, mypy --strict, Import Linter
 
 $(BENCH_READY): $(READY) deploy/requirements-bench.lock
 	@echo "Installing what the benchmarks need into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-bench.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-bench.lock
 	@touch $@
 
 bench: $(BENCH_READY) ## measure side by side with others; SCENARIOS=lane,sink BENCH_EVENTS=50000 BENCH=quick
