@@ -18,7 +18,7 @@ from eventstore.ingest.health import Stage
 from eventstore.ingest.meter import Meter
 from eventstore.ingest.pipeline import Pipeline
 from eventstore.registry import RegistryFile
-from eventstore.stream.chunk import Chunk
+from eventstore.stream.chunk import Haul
 from eventstore.stream.group import consumer_policy, group_config
 from eventstore.stream.transport import ChunkApp
 from eventstore.tenancy import Registry
@@ -28,10 +28,10 @@ from workers.status import Pulse, StatusServer
 
 log = structlog.stdlib.get_logger(__name__)
 
-CONCURRENT_CHUNKS = 128
-"""Chunks decoded and on their way at once; more wait undecoded, where a revocation can still drop them. Fresh chunks hold a few
-records each, and a store that answers slowly needs many of them under way; of large ones `worker.in_flight_records` bounds how
-many there are.
+CONCURRENT_HAULS = 128
+"""Hauls decoded and on their way at once; more chunks wait undecoded, where a revocation can still drop them. Fresh hauls are
+small, and a store that answers slowly needs many of them under way; of large ones `worker.in_flight_records` bounds how many
+there are.
 """
 
 
@@ -61,7 +61,7 @@ class IngestWorker:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     meter: Meter = field(default_factory=Meter)
     running: set[asyncio.Task[None]] = field(default_factory=set)
-    """Chunks that are being worked on."""
+    """Hauls that are being worked on."""
 
     pulse: Pulse = field(init=False)
 
@@ -106,28 +106,28 @@ class IngestWorker:
             worker.group, kafka_config=group_config(self.settings.kafka, worker), policy=consumer_policy(worker)
         )
         self.pulse.member = lambda: app.member
-        slots = asyncio.Semaphore(CONCURRENT_CHUNKS)
+        slots = asyncio.Semaphore(CONCURRENT_HAULS)
 
-        async def ingest(chunk: Chunk) -> None:
+        async def ingest(haul: Haul) -> None:
             try:
                 self.meter.begin()
-                self.pulse.begin(chunk)
-                await pipeline.run(chunk)
-                chunk.finish()
-                self.meter.end(len(chunk))
-                metrics.CONSUMED.inc(len(chunk))
-            except Exception as error:  # noqa: BLE001 — whatever it is, the chunk is not finished and the worker must end
+                self.pulse.begin(haul)
+                await pipeline.run(haul)
+                haul.finish()
+                self.meter.end(len(haul))
+                metrics.CONSUMED.inc(len(haul))
+            except Exception as error:  # noqa: BLE001 — whatever it is, the haul is not finished and the worker must end
                 app.fail(error)
             finally:
-                self.pulse.end(chunk)
+                self.pulse.end(haul)
                 slots.release()
 
         @app.agent(app.chunk_topic(self.settings.topics.events), name="ingest")
         async def agent(chunks: object) -> None:
             async for chunk in chunks:  # type: ignore[attr-defined]
                 await slots.acquire()
-                if chunk.claim():
-                    task = asyncio.create_task(ingest(chunk))
+                if haul := app.haul(chunk):
+                    task = asyncio.create_task(ingest(haul))
                     self.running.add(task)
                     task.add_done_callback(self.running.discard)
                 else:
@@ -157,7 +157,7 @@ class IngestWorker:
             bound_the_end(self.settings.worker.drain_timeout)
             drains.cancel()  # they leave their groups while the live one drains
             await app.stop()
-            left = [*tasks, *ends, *self.running]  # chunks the drain time was too short for: others do them again
+            left = [*tasks, *ends, *self.running]  # hauls the drain time was too short for: others do them again
             for task in left:
                 task.cancel()
             await asyncio.gather(drains, *left, return_exceptions=True)

@@ -20,7 +20,7 @@ from eventstore.config import WorkerSettings
 from eventstore.errors import ConfigurationError
 from eventstore.ingest.circuit import State
 from eventstore.ingest.health import Limits, Report, Stage, Vitals, liveness, readiness
-from eventstore.stream.chunk import Chunk
+from eventstore.stream.chunk import Haul
 from eventstore.stream.consumer import ChunkConsumer
 from workers.process import Heartbeat
 
@@ -47,13 +47,13 @@ class Pulse:
         """None until the registry is in force."""
         self._limits = Limits(worker.stall_timeout, worker.chunk_timeout, worker.assignment_timeout)
         self.heart = Heartbeat()
-        self._begun: dict[Chunk, float] = {}
+        self._begun: dict[Haul, float] = {}
 
-    def begin(self, chunk: Chunk) -> None:
-        self._begun[chunk] = monotonic()
+    def begin(self, haul: Haul) -> None:
+        self._begun[haul] = monotonic()
 
-    def end(self, chunk: Chunk) -> None:
-        del self._begun[chunk]
+    def end(self, haul: Haul) -> None:
+        del self._begun[haul]
 
     @property
     def probes(self) -> Probes:

@@ -26,7 +26,7 @@ from eventstore.events.impressions import encode_impression
 from eventstore.events.validate import MAX_DEPTH, check_object, check_uid, micros_of
 from eventstore.ingest.admission import MICROS, Admission, Admitted, AdmittedPosts, ClockRules, Erased, check_schema
 from eventstore.ingest.latest import names_by_tenant, newest
-from eventstore.stream.chunk import Chunk, Record
+from eventstore.stream.chunk import Record, Records
 from eventstore.stream.headers import origin
 from eventstore.tenancy import Registry, Tenant, Tier
 
@@ -38,7 +38,7 @@ BRACE, BRACKET = b"{["
 
 @dataclass(slots=True)
 class Bucket:
-    """A bucket of a tier, and the rows of the present chunk that fall into it."""
+    """A bucket of a tier, and the rows of the present run that fall into it."""
 
     cell: bytes
     start_ms: int
@@ -56,12 +56,12 @@ class Destination:
 
     tier: Tier
     buckets: dict[int, Bucket] = field(default_factory=dict)
-    """By bid, of the present chunk."""
+    """By bid, of the present run."""
     bucket: Bucket = field(default_factory=lambda: NOWHERE)
 
     def turn_to(self, ts_ms: int) -> Bucket:
         """Have the bucket of this event time at hand."""
-        for bucket in self.buckets.values():  # a handful: chunks rarely reach over more
+        for bucket in self.buckets.values():  # a handful: records of one run rarely reach over more
             if bucket.start_ms <= ts_ms < bucket.end_ms:
                 break
         else:
@@ -93,7 +93,7 @@ class Sender(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Sorted:
-    """A chunk's records by verdict."""
+    """Records by verdict."""
 
     admission: Admission
     """What decided over them."""
@@ -116,7 +116,7 @@ class Sorted:
 
 
 class Express:
-    """Sorts chunks. Remembers senders and event names between them, as long as the registry stays the same."""
+    """Sorts records. Remembers senders and event names between them, as long as the registry stays the same."""
 
     def __init__(
         self, rules: ClockRules, erasures: Erasures | None = None, accelerator: Accelerator | None = ACCELERATOR
@@ -134,15 +134,15 @@ class Express:
         self._latest: Mapping[str, tuple[bytes, ...]] = {}
         """The cells of names of events, by tenant, whose newest are kept at hand."""
 
-    def sort(self, chunk: Chunk, registry: Registry, now_micros: int) -> Sorted:
-        """Every record of the chunk, decoded, validated, transformed, routed and grouped by partition."""
+    def sort(self, records: Records, registry: Registry, now_micros: int) -> Sorted:
+        """Every one of the records, decoded, validated, transformed, routed and grouped by partition."""
         self._follow(registry)
         admission = Admission(registry, now_micros, self._rules, self._erasures)
         found = Sorted(admission)
         senders, names = self._senders, self._names
         late_from, latest = now_micros - self._late_micros, now_micros + self._future_micros
         # the hot loop: every line of it is paid for each record
-        for record, key, value in self._left(chunk, registry, now_micros):
+        for record, key, value in self._left(records, registry, now_micros):
             sender = senders.get(key) or self._introduced(key, registry)
             if sender is None:
                 self._by_the_book(record, admission, found)
@@ -203,17 +203,17 @@ class Express:
         self._collect(found)
         return found
 
-    def _left(self, chunk: Chunk, registry: Registry, now_micros: int) -> Iterable[tuple[Record, Any, Any]]:
+    def _left(self, records: Records, registry: Registry, now_micros: int) -> Iterable[tuple[Record, Any, Any]]:
         """The records that the accelerator, if there is one, has not taken; each with its key and its value."""
         if self._accelerator is None:
-            return chunk.records()
-        records, keys, values = chunk.messages, chunk.keys(), chunk.values()
+            return records.records()
+        messages, keys, values = records.messages, records.keys(), records.values()
         for key in set(keys).difference(self._senders):
             self._introduced(key, registry)
         clock = (now_micros, now_micros - self._late_micros, now_micros + self._future_micros)
         limits = (MAX_EVENT_BYTES, MAX_DEPTH)
         left = self._accelerator.take_plain(keys, values, self._senders, self._names, check_schema, clock, limits)
-        return ((records[n], keys[n], values[n]) for n in left)
+        return ((messages[n], keys[n], values[n]) for n in left)
 
     def _forget(self, key: bytes) -> None:
         """The sender is introduced anew: its floor may have changed."""
@@ -259,7 +259,7 @@ class Express:
         return self._destinations.setdefault(tier.name, Destination(tier))
 
     def _collect(self, found: Sorted) -> None:
-        """Take the groups of all buckets, and what is latest in them; the next chunk starts with empty ones."""
+        """Take the groups of all buckets, and what is latest in them; the next run starts with empty ones."""
         for destination in self._destinations.values():
             if destination.buckets:
                 batches = found.batches.setdefault(destination.tier.cluster.name, [])
@@ -272,7 +272,7 @@ class Express:
         """Count rows, and add what is latest: by group, not by record. Counting takes 0.05 us a record at three to a group."""
         rows: dict[str, int] = {}
         for key, batch in groups.items():
-            # forgotten in mid-chunk, when there were too many to remember
+            # forgotten in mid-run, when there were too many to remember
             tenant = sender.tenant if (sender := self._senders.get(key)) else key.partition(b":")[0].decode()
             rows[tenant] = rows.get(tenant, 0) + len(batch)
             if tenant in self._latest and (found := newest(batch, self._latest[tenant])):
@@ -288,9 +288,9 @@ class Express:
             self._latest = names_by_tenant(registry)
 
 
-def admitted_to(cluster: str, chunk: Chunk, admission: Admission) -> Iterator[Record]:
-    """The records of a sorted chunk whose rows belong to a cluster: decided again, because sorting keeps only rows."""
-    for record, key, value in chunk.records():
+def admitted_to(cluster: str, records: Records, admission: Admission) -> Iterator[Record]:
+    """Those of sorted records whose rows belong to a cluster: decided again, because sorting keeps only rows."""
+    for record, key, value in records.records():
         verdict = admission.verdict(value, key, partial(first_place, record))
         if isinstance(verdict, Admitted | AdmittedPosts) and verdict.tier.cluster.name == cluster:
             yield record

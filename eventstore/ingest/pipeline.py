@@ -1,4 +1,4 @@
-"""One chunk's whole journey. When `run` returns, nothing of the chunk can be lost any more."""
+"""The whole journey of some records. When `run` returns, nothing of them can be lost any more."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ from eventstore.ingest.express import Express, Sorted, admitted_to
 from eventstore.ingest.grouping import BatchLimit, cut
 from eventstore.ingest.outlet import Outlet
 from eventstore.ingest.rejects import RejectLimit, RejectWindow
-from eventstore.stream.chunk import Chunk, Record
+from eventstore.stream.chunk import Record, Records
 from eventstore.stream.dead_letters import Reject
 from eventstore.tenancy import Registry
 
@@ -35,10 +35,10 @@ class Diverts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What turns chunks into acknowledged rows."""
+    """What turns records into acknowledged rows."""
 
     registry: Callable[[], Registry]
-    """The registry in force; asked once a chunk, so that an edit takes effect at the next one."""
+    """The registry in force; asked once a run, so that an edit takes effect at the next one."""
     outlet: Callable[[str], Outlet]
     """Where a cluster's rows are stored."""
     dead_letters: DeadLetters
@@ -46,26 +46,26 @@ class Pipeline:
     """Microseconds since the epoch."""
     express: Express
     diverts: Diverts | None = None
-    """Where records wait while their cluster's circuit is open; without it an open circuit fails the chunk."""
+    """Where records wait while their cluster's circuit is open; without it an open circuit fails the run."""
     limit: BatchLimit = field(default_factory=BatchLimit)
     rejects: RejectWindow = field(default_factory=lambda: RejectWindow(RejectLimit()))
     freshness: Histogram | None = metrics.FRESHNESS
     """Takes the time from Kafka's timestamp to the acknowledgement; None where that tells nothing of live traffic."""
     tenants: metrics.TenantCounts = field(default_factory=metrics.TenantCounts)
 
-    async def run(self, chunk: Chunk) -> None:
-        """Store, expire, leave out (erased), divert or dead-letter every record of the chunk.
+    async def run(self, records: Records) -> None:
+        """Store, expire, leave out (erased), divert or dead-letter every one of the records.
 
         Raises:
-            RefusedError: suspiciously many records are rejected; those of this chunk are not in the dead letters.
+            RefusedError: suspiciously many records are rejected; these are not in the dead letters.
             StoreError: a cluster refuses a write, or went on failing and its records cannot be diverted.
             KafkaError: a reject or a diverted record could not be written to its topic.
         """
-        found = self.express.sort(chunk, self.registry(), self.clock())
-        self.rejects.add(len(chunk), (rejected.reason for rejected, _ in found.rejects), monotonic())
+        found = self.express.sort(records, self.registry(), self.clock())
+        self.rejects.add(len(records), (rejected.reason for rejected, _ in found.rejects), monotonic())
         await _all_of(
             [
-                *(self.store(self.outlet(name), name, found, chunk) for name in found.batches),
+                *(self.store(self.outlet(name), name, found, records) for name in found.batches),
                 *([self.dead_letter([_reject(*each) for each in found.rejects])] if found.rejects else []),
             ]
         )
@@ -76,7 +76,7 @@ class Pipeline:
         if found.rejects:
             self.tenants.add("rejected", _claimed(found.rejects, found.admission.registry))
 
-    async def store(self, outlet: Outlet, cluster: str, found: Sorted, chunk: Chunk) -> None:
+    async def store(self, outlet: Outlet, cluster: str, found: Sorted, records: Records) -> None:
         rows = found.batches[cluster]
         batches = list(cut(rows, self.limit))
         in_flight = metrics.IN_FLIGHT_BATCHES.labels(cluster)
@@ -85,18 +85,18 @@ class Pipeline:
             await outlet.store(batches)
             metrics.STORED.labels(cluster).inc(sum(map(len, rows)))
             if self.freshness is not None:
-                self._observe(self.freshness.labels(cluster), chunk)
+                self._observe(self.freshness.labels(cluster), records)
         except CircuitOpenError:
             if self.diverts is None:
                 raise
-            records = list(admitted_to(cluster, chunk, found.admission))
-            await self.diverts.send(cluster, records)
-            metrics.DIVERTED.labels(cluster).inc(len(records))
+            diverted = list(admitted_to(cluster, records, found.admission))
+            await self.diverts.send(cluster, diverted)
+            metrics.DIVERTED.labels(cluster).inc(len(diverted))
         finally:
             in_flight.dec(len(batches))
 
-    def _observe(self, freshness: Histogram, chunk: Chunk) -> None:
-        if (published_ms := chunk.messages[0].timestamp()[1]) >= 0:  # dear: once a chunk and cluster
+    def _observe(self, freshness: Histogram, records: Records) -> None:
+        if (published_ms := records.published_ms) >= 0:
             freshness.observe(max(0.0, self.clock() / 1e6 - published_ms / 1e3))
 
     async def dead_letter(self, rejects: Sequence[Reject]) -> None:

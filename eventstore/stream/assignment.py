@@ -188,6 +188,15 @@ class Assignments(Member):
                 return chunk
         return None
 
+    def more_waiting(self, most: int) -> list[Chunk]:
+        """The oldest of them as long as they hold no more than `most` records together: perhaps none."""
+        found: list[Chunk] = []
+        while self._waiting and len(self._waiting[0]) <= most:
+            if (chunk := self._waiting.popleft()).state is State.WAITING:
+                most -= len(chunk)
+                found.append(chunk)
+        return found
+
     def finish(self, chunk: Chunk) -> None:
         """Take a chunk back; one that was dropped or finished before changes nothing."""
         if chunk.state in (State.WAITING, State.CLAIMED):

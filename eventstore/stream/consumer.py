@@ -14,7 +14,7 @@ import structlog
 from eventstore import metrics
 from eventstore.errors import KafkaError, PermanentKafkaError
 from eventstore.stream.assignment import Assignments, ConsumerPolicy, Place
-from eventstore.stream.chunk import Chunk
+from eventstore.stream.chunk import Chunk, Haul
 from eventstore.stream.pump import LoopSide, Pump
 
 __all__ = ["AssignmentListener", "ChunkConsumer", "ConsumerPolicy", "Place"]
@@ -69,6 +69,12 @@ class ChunkConsumer:
             self._arrived.clear()
             await self._arrived.wait()
         return chunk
+
+    def haul(self, chunk: Chunk) -> Haul | None:
+        """Claim a chunk, and those that wait behind it up to the size of one; None if nothing is left to work on."""
+        chunks = [chunk, *self._assignments.more_waiting(self.policy.chunk_records - len(chunk))]
+        claimed = [each for each in chunks if each.claim()]
+        return Haul(claimed) if claimed else None
 
     async def stop(self) -> None:
         """Stop fetching, drain for a bounded time, commit what is finished, leave the group."""

@@ -27,7 +27,7 @@ from mode import Service
 
 from eventstore.errors import KafkaError
 from eventstore.stream.assignment import ConsumerPolicy, Place
-from eventstore.stream.chunk import Chunk
+from eventstore.stream.chunk import Chunk, Haul
 from eventstore.stream.consumer import ChunkConsumer
 
 
@@ -80,6 +80,7 @@ class Consumer(FaustConsumer):
     async def _deliver(self, member: ChunkConsumer) -> None:
         while not self.should_stop:
             await self.callback(ChunkMessage(await member.next()))
+            await asyncio.sleep(0)  # the agent is next: what waits behind this chunk it takes along, without Faust
 
     async def _assignment_changed(self, places: frozenset[Place]) -> None:
         """The light path: Faust's own suspends the flow of every partition, also of those that stay."""
@@ -187,7 +188,7 @@ class Boot(BootStrategy):
 
 
 class ChunkApp(faust.App):
-    """A Faust app whose agents get chunks: `async for chunk in stream: if chunk.claim(): ...; chunk.finish()`."""
+    """A Faust app whose agents get chunks: `async for chunk in stream: if haul := app.haul(chunk): ...; haul.finish()`."""
 
     BootStrategy = Boot
 
@@ -219,6 +220,10 @@ class ChunkApp(faust.App):
     def member(self) -> ChunkConsumer | None:
         """The group member, once it has been asked to join."""
         return self._consumer.member if isinstance(self._consumer, Consumer) else None
+
+    def haul(self, chunk: Chunk) -> Haul | None:
+        """What an agent works on: the chunk it was given, and others that wait; None if there is nothing left to do."""
+        return self.member.haul(chunk) if self.member else None
 
     def fail(self, error: BaseException) -> None:
         """End the app: nothing unfinished is committed, and the process must exit non-zero."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from eventstore.config import WorkerSettings
 from eventstore.errors import ConfigurationError
 from eventstore.ingest.health import Check, Limits, Report, Stage, Vitals, liveness, readiness
-from eventstore.stream.chunk import Chunk, Member
+from eventstore.stream.chunk import Chunk, Haul, Member
 from tests.waiting import until
 from workers.status import Probes, Pulse, StatusServer
 
@@ -183,11 +183,11 @@ def test_a_loop_that_stands_still_is_told_of_and_one_that_goes_on_as_well() -> N
     asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
-def test_a_chunk_that_is_worked_on_for_too_long_is_a_stuck_write() -> None:
+def test_a_haul_that_is_worked_on_for_too_long_is_a_stuck_write() -> None:
     pulse = Pulse(WorkerSettings(chunk_timeout=1e-9))
-    chunk = Chunk("events", 0, [], 0, Member())
+    haul = Haul([Chunk("events", 0, [], 0, Member())])
     assert pulse.probes.live().passes
-    pulse.begin(chunk)
+    pulse.begin(haul)
     assert failing(pulse.probes.live()) == {"writes"}
-    pulse.end(chunk)
+    pulse.end(haul)
     assert pulse.probes.live().passes
