@@ -214,6 +214,11 @@ class ReplaySettings(Section):
     )
 
 
+class LocalPurpose(StrEnum):
+    TRIAL = "trial"
+    LOAD = "load"
+
+
 class LocalSettings(Section):
     kafka_port: int = Field(19092, description="Port of the embedded Kafka on 127.0.0.1.")
     data_dir: Path = Field(
@@ -229,6 +234,11 @@ class LocalSettings(Section):
     )
     incremental_backups: bool = Field(
         False, description="Whether embedded Cassandras keep every flushed file for `eventstore backup --increment`."
+    )
+    purpose: LocalPurpose = Field(
+        LocalPurpose.TRIAL,
+        description="`trial`: embedded servers start quickly, and a write is on disk before it is acknowledged; `load`: as in "
+        "production, for measuring: the JVMs optimise early, Cassandra syncs its commit log every 10 s.",
     )
     kafka_memory_mb: int = Field(512, ge=128, description="Heap of the embedded Kafka, in MiB.")
     cassandra_memory_mb: int = Field(512, ge=256, description="Heap of each embedded Cassandra, in MiB.")

@@ -8,7 +8,7 @@ from itertools import count
 from eventstore.errors import StoreError
 from eventstore.events.cells import STATEMENTS, Batch, TableName
 from eventstore.store.lane.frames import HEADER, Opcode
-from eventstore.store.lane.lane import Lane
+from eventstore.store.lane.lane import QUIET_SECONDS, Lane
 from eventstore.store.lane.line import Limits, Line
 from eventstore.store.lane.ticket import Ticket
 from tests.builders import batch, row
@@ -48,6 +48,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.writes = 0
         self.aborted = False
+        self._reading = True
         self._bytes = b""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -56,6 +57,17 @@ class Wire(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted = True
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def pause_reading(self) -> None:
+        assert self._reading
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        assert not self._reading
+        self._reading = True
 
     def frames(self) -> Iterator[Frame]:
         data, self._bytes = self._bytes, b""
@@ -136,7 +148,15 @@ class LaneOnWire:
         return list(self.wire.frames())
 
     def hear(self, *answers: bytes) -> None:
+        """What the node has sent, as soon as the lane reads."""
+        if not self.wire.is_reading() and not self.wire.aborted:
+            self.be_quiet()
         self.lane.data_received(b"".join(answers))
+
+    def be_quiet(self) -> None:
+        """The time for which a lane collects acknowledgements passes."""
+        self.now += QUIET_SECONDS
+        self.loop.run_until_complete(asyncio.sleep(0))
 
     def wait(self, seconds: float) -> None:
         self.now += seconds

@@ -41,7 +41,7 @@ from eventstore.stream.publisher import Publisher
 from eventstore.stream.tail import Tail
 from eventstore.stream.watch import Ending
 from eventstore.timeline.connect import open_timeline
-from workers.process import Heartbeat, on_stop_signals
+from workers.process import Heartbeat, on_stop_signals, settle_garbage
 from workers.status import Probes, StatusServer
 
 log = structlog.stdlib.get_logger(__name__)
@@ -164,6 +164,7 @@ class GatewayProcess:
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(self.stop.wait())
         self.stage = Stage.RUNNING
+        settle_garbage()
         log.info(
             "gateway serves",
             version=__version__,

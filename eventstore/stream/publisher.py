@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Self
 
+from confluent_kafka import KafkaError as Code
 from confluent_kafka import Producer
 
 from eventstore.config import KafkaSettings, ProducerSettings
-from eventstore.errors import KafkaError, TransientKafkaError
+from eventstore.errors import TransientKafkaError
 from eventstore.stream.client import open_client, producer_config
 from eventstore.stream.failures import kafka_error, mapped
 
@@ -22,28 +24,33 @@ class Outgoing(NamedTuple):
 
 
 class _Pending:
-    """The records of one call that Kafka has not confirmed yet."""
+    """The records of one call that Kafka has not confirmed yet.
 
-    __slots__ = ("error", "future", "left", "publisher")
+    The polling thread counts what comes back, the event loop says how many there are, once it has handed them over. Each looks
+    at the other's number after it has set its own: one of them at least sees that all are back, and if both do, no harm is done.
+    """
+
+    __slots__ = ("back", "error", "future", "publisher", "sent")
 
     def __init__(self, publisher: "Publisher") -> None:
         self.publisher = publisher
         self.future: asyncio.Future[None] = publisher.loop.create_future()
-        self.left = 1
-        """One more than records, until all have been handed over: the first must not end the wait for the others."""
+        self.back = 0
+        self.sent: int | None = None
         self.error: Any = None
 
     def delivered(self, error: Any, _: Any) -> None:
         """Called on the polling thread, once for every record."""
         if error is not None:
             self.error = error
-        self.settle()
+        self.back += 1
+        if self.back == self.sent:
+            self.publisher.finished(self)
 
-    def settle(self) -> None:
-        with self.publisher.lock:
-            self.left -= 1
-            done = not self.left
-        if done:
+    def handed_over(self, sent: int) -> None:
+        """So many records will come back."""
+        self.sent = sent
+        if self.back == sent:
             self.publisher.finished(self)
 
 
@@ -54,16 +61,17 @@ class Publisher:
         """Raises ConfigurationError if librdkafka refuses a setting."""
         self.topic = topic
         self.loop = asyncio.get_running_loop()
-        self.lock = threading.Lock()
         self._patience = producer.delivery_timeout + 5.0
         self._doing = f"publishing to {topic}"
         self._client = open_client(Producer, producer_config(kafka, producer))
-        self._done: list[_Pending] = []
+        self._done: deque[_Pending] = deque()
+        self._woken = False
+        """The loop has been asked to take what is done."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="confirmations", daemon=True)
         self._thread.start()
 
-    async def publish(self, records: Iterable[Outgoing]) -> None:
+    async def publish(self, records: Sequence[Outgoing]) -> None:
         """Returns when every in-sync replica has every record.
 
         After an error some of the records may have been published: publishing them again must do no harm.
@@ -73,41 +81,30 @@ class Publisher:
             PermanentKafkaError: the topic is missing, access is refused, a record is too large for the topic.
         """
         pending = _Pending(self)
-        produce, topic, delivered = self._client.produce, self.topic, pending.delivered
-        refused: KafkaError | None = None
-        try:
-            with mapped(self._doing):
-                for key, value in records:
-                    pending.left += 1
-                    produce(topic, value, key, on_delivery=delivered)
-        except BufferError:
-            refused = TransientKafkaError(f"{self._doing}: too much waits for Kafka's confirmation; try again later")
-        except KafkaError as error:
-            refused = error
-        if refused is not None:
-            with self.lock:
-                pending.left -= 1
-        pending.settle()
+        messages: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in records]
+        with mapped(self._doing):
+            pending.handed_over(self._client.produce_batch(self.topic, messages, on_delivery=pending.delivered))
         await pending.future
-        if refused is not None:
-            raise refused
-        if pending.error is not None:
-            raise kafka_error(pending.error, self._doing)
+        refusal = next((error for each in messages if (error := each.get("_error")) is not None), pending.error)
+        if refusal is None:
+            return
+        if refusal.code() == Code._QUEUE_FULL:  # noqa: SLF001 — so the client spells it
+            raise TransientKafkaError(f"{self._doing}: too much waits for Kafka's confirmation; try again later")
+        raise kafka_error(refusal, self._doing)
 
     def finished(self, pending: _Pending) -> None:
         """All confirmations of one call are in."""
-        with self.lock:
-            self._done.append(pending)
-            first = len(self._done) == 1
-        if first:
+        self._done.append(pending)
+        if not self._woken:
+            self._woken = True
             self.loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        with self.lock:
-            done, self._done = self._done, []
-        for pending in done:
-            if not pending.future.done():
-                pending.future.set_result(None)
+        self._woken = False  # first: what is appended from here on wakes the loop again
+        while self._done:
+            future = self._done.popleft().future
+            if not future.done():
+                future.set_result(None)
 
     def _poll(self) -> None:
         while not self._stopping.is_set():

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventstore.config import Settings, load_settings
+from eventstore.config import LocalPurpose, Settings, load_settings
 from eventstore.local import lifecycle
 from eventstore.local.progress import Progress
 from eventstore.local.stack import Stack
@@ -33,5 +33,5 @@ def servers(progress: Progress) -> Iterator[tuple[str, Cluster]]:
 
 
 def _settings() -> Settings:
-    local = {"kafka_port": KAFKA_PORT, "data_dir": DIRECTORY, "cassandra_memory_mb": 1024}
+    local = {"kafka_port": KAFKA_PORT, "data_dir": DIRECTORY, "cassandra_memory_mb": 1024, "purpose": LocalPurpose.LOAD}
     return load_settings(local=local, kafka={"bootstrap_servers": f"127.0.0.1:{KAFKA_PORT}"})

@@ -69,7 +69,7 @@ RULES: Sequence[Rule] = (
     *_all("workers/ingest.py", Stage.HAND_OVER, "agent", "ingest"),
     *_all("eventstore/events/decode.py", Stage.DECODE, "decode"),
     Rule(EXPRESS, "sort", Stage.FETCH, "self._left("),
-    Rule(EXPRESS, "_left", Stage.FETCH, "chunk.keys()"),
+    Rule(EXPRESS, "_left", Stage.FETCH, "records.keys()"),
     Rule(EXPRESS, "_left", Stage.ROUTE, "for key in set(keys)"),
     Rule(EXPRESS, "_left", Stage.ROUTE, "self._introduced("),
     Rule(EXPRESS, "_left", Stage.SORT),

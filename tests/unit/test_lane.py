@@ -57,6 +57,27 @@ def test_batches_that_wait_go_out_together(on_wire: LaneOnWire) -> None:
     assert len(on_wire.sent()) >= 8
 
 
+def test_while_batches_wait_acknowledgements_are_collected_before_they_are_read(on_wire: LaneOnWire) -> None:
+    on_wire.write(on_wire.batches(100))
+    frames = on_wire.sent()
+    on_wire.hear(answer(frames[0].stream))
+    assert not on_wire.wire.is_reading()
+    on_wire.be_quiet()
+    assert on_wire.wire.is_reading()
+    on_wire.hear(*(answer(frame.stream) for frame in frames[1:]))
+    on_wire.be_quiet()
+    on_wire.hear(*(answer(frame.stream) for frame in on_wire.sent()))
+    assert on_wire.wire.is_reading(), "nothing waits any more: each acknowledgement is read as it comes"
+
+
+def test_a_lane_that_is_lost_while_it_collects_is_left_alone(on_wire: LaneOnWire) -> None:
+    ticket = on_wire.write(on_wire.batches(100))
+    on_wire.hear(answer(on_wire.sent()[0].stream))
+    on_wire.lane.connection_lost(None)
+    on_wire.be_quiet()
+    assert (not on_wire.wire.is_reading(), len(ticket.failures)) == (True, 99)
+
+
 def test_a_batch_that_the_window_has_room_for_does_not_wait(on_wire: LaneOnWire) -> None:
     for _ in range(50):
         on_wire.write(on_wire.batches(1))
