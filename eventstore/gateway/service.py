@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import cache
 from time import perf_counter
 from typing import Any, Final
 
 import structlog
+from prometheus_client import Counter, Histogram
 
 from eventstore import metrics
 from eventstore.clock import now_micros
@@ -86,8 +88,8 @@ class Gateway:
             if not lasting:
                 self._release()
         seconds = perf_counter() - started
-        metrics.HTTP_REQUESTS.labels(scope.method if name is not UNKNOWN else UNKNOWN, name, str(status)).inc()
-        metrics.HTTP_SECONDS.labels(name).observe(seconds)
+        _requests(scope.method if name is not UNKNOWN else UNKNOWN, name, status).inc()
+        _seconds(name).observe(seconds)
         # neither key nor query nor path: the path names users
         log.debug("request", method=scope.method, route=name, status=status, ms=round(seconds * 1_000, 2))
 
@@ -119,6 +121,16 @@ class Gateway:
                 async with asyncio.timeout(SEND_SECONDS):
                     await transport.send_bytes(part)
         return answer.status
+
+
+@cache  # finding a series costs more than counting in it; there are as many as methods, routes and statuses
+def _requests(method: str, route: str, status: int) -> Counter:
+    return metrics.HTTP_REQUESTS.labels(method, route, str(status))
+
+
+@cache
+def _seconds(route: str) -> Histogram:
+    return metrics.HTTP_SECONDS.labels(route)
 
 
 def _failed(bug: Exception) -> Response:

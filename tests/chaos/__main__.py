@@ -97,7 +97,7 @@ def _keep_traces(field: Field) -> None:
 def table() -> None:
     """Write the last results into docs/reliability.md."""
     found = [outcome for name in SCENARIOS if (outcome := results.load(name)) is not None]
-    results.write_table(found)
+    results.write_table(found, SCENARIOS)
 
 
 @app.command()

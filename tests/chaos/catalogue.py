@@ -18,8 +18,6 @@ class Scenario:
     run: Callable[[Field], None]
     seconds: float = 50.0
     """Over which the events of a long run are spread."""
-    share: float = 1.0
-    """Of the events of a long run that it has: fewer where they are dear."""
     watched: str = "c1n"
     short: bool = False
     """Whether it is in the short suite, too."""
@@ -28,12 +26,11 @@ class Scenario:
     def terms(self, events: int) -> Terms:
         if events < LONG_EVENTS:
             return Terms(events=events, rate=events / SHORT_SECONDS, watched=self.watched, tenants=self.tenants)
-        count = round(events * self.share)
-        return Terms(events=count, rate=count / self.seconds, long=True, watched=self.watched, tenants=self.tenants)
+        return Terms(events=events, rate=events / self.seconds, long=True, watched=self.watched, tenants=self.tenants)
 
 
 def _edge(run: Callable[[Field], None]) -> Scenario:
-    return Scenario(row="Edge", run=run, seconds=30, share=0.3, tenants=edge.WITH_KEYS)
+    return Scenario(row="Edge", run=run, seconds=100, tenants=edge.WITH_KEYS)
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {

@@ -1,6 +1,8 @@
 """What a scenario came to: one line, a JSON file, and a row of the table in docs/reliability.md."""
 
 import json
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -61,26 +63,39 @@ def load(name: str) -> Outcome | None:
     return Outcome(**json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
-def table(outcomes: list[Outcome]) -> str:
+def row(outcome: Outcome) -> str:
+    """Of the table."""
+    recovered = "" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f} s"
+    sums = " | ".join(str(outcome.verdict[name]) for name in _ALWAYS)
+    return (
+        f"| `{outcome.scenario}` | {'; '.join(outcome.faults)} | {outcome.events:,} | {outcome.kills} | {sums} | "
+        f"{outcome.freshness_worst_s:.1f} s | {recovered} |"
+    )
+
+
+def table(rows: Collection[str]) -> str:
     head = [
         "| scenario | what is broken | events | hard kills | lost | doubled | foreign | worst freshness | recovered in |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    rows = [
-        f"| `{o.scenario}` | {'; '.join(o.faults)} | {o.events:,} | {o.kills} | {o.verdict['lost']} | "
-        f"{o.verdict['doubled']} | {o.verdict['foreign']} | {o.freshness_worst_s:.1f} s | "
-        f"{'' if o.recovery_s is None else f'{o.recovery_s:.1f} s'} |"
-        for o in outcomes
-    ]
-    events, kills = sum(o.events for o in outcomes), sum(o.kills for o in outcomes)
-    sums = [sum(o.verdict[name] for o in outcomes) for name in _ALWAYS]
-    total = f"| **all** | | **{events:,}** | **{kills}** | **{sums[0]}** | **{sums[1]}** | **{sums[2]}** | | |"
-    return "\n".join([*head, *rows, total])
+    columns = zip(*(each.split("|")[_COUNTS] for each in rows), strict=True)
+    sums = " | ".join(f"**{sum(int(cell.replace(',', '')) for cell in column):,}**" for column in columns)
+    return "\n".join([*head, *rows, f"| **all** | | {sums} | | |"])
 
 
-def write_table(outcomes: list[Outcome]) -> None:
-    """Between its marks on the page."""
+_COUNTS: Final = slice(3, 8)
+"""The cells of a row that add up."""
+
+
+def write_table(outcomes: Iterable[Outcome], order: Iterable[str]) -> None:
+    """Between its marks on the page, in this order of scenarios; those without an outcome keep the row that they have."""
     page = PAGE.read_text("utf-8")
     before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(outcomes)}\n{END}{after}", "utf-8")
+    old, after = rest.split(END)
+    found = {match[1]: each for each in old.splitlines() if (match := _NAMED.match(each))}
+    found |= {outcome.scenario: row(outcome) for outcome in outcomes}
+    rows = [found[name] for name in order if name in found]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}", "utf-8")
+
+
+_NAMED: Final = re.compile(r"\| `([^`]+)` ")

@@ -46,23 +46,46 @@ def test_results_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert results.load("never played") is None
 
 
-def test_a_scenario_may_have_a_share_of_a_long_runs_events_and_its_faults_are_a_long_runs() -> None:
-    dear = Scenario(row="Edge", run=lambda _: None, seconds=30, share=0.3)
-    long, short = dear.terms(LONG_EVENTS), dear.terms(600)
-    assert (long.events, long.rate, long.long) == (0.3 * LONG_EVENTS, 0.01 * LONG_EVENTS, True)
+def test_every_scenario_of_a_long_run_has_all_of_its_events() -> None:
+    assert {scenario.terms(LONG_EVENTS).events for scenario in SCENARIOS.values()} == {LONG_EVENTS}
+
+
+def test_a_smaller_run_is_quicker_and_its_faults_are_a_short_runs() -> None:
+    slow = Scenario(row="Edge", run=lambda _: None, seconds=100)
+    long, short = slow.terms(LONG_EVENTS), slow.terms(600)
+    assert (long.events, long.rate, long.long) == (LONG_EVENTS, 0.01 * LONG_EVENTS, True)
     assert (short.events, short.rate, short.long) == (600, 600 / SHORT_SECONDS, False)
 
 
-def test_the_table_sums_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
-    monkeypatch.setattr(results, "PAGE", page)
-    results.write_table([GOOD, replace(GOOD, scenario="zombie", recovery_s=None)])
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = tmp_path / "page.md"
+    found.write_text(f"before\n{results.BEGIN}\n{results.END}\nafter\n")
+    monkeypatch.setattr(results, "PAGE", found)
+    return found
+
+
+def test_the_table_sums_up(page: Path) -> None:
+    results.write_table([GOOD, replace(GOOD, scenario="zombie", recovery_s=None)], ["sigkill", "zombie"])
     written = page.read_text()
-    assert "old" not in written
     assert written.startswith("before\n")
     assert written.endswith("after\n")
     assert "| **all** | | **200,000** | **10** | **0** | **0** | **0** | | |" in written
+
+
+def test_a_scenario_that_was_not_played_again_keeps_its_row(page: Path) -> None:
+    order = ["sigkill", "zombie", "scaling"]
+    results.write_table([replace(GOOD, scenario="scaling", events=1), GOOD], order)
+    results.write_table([replace(GOOD, scenario="zombie"), replace(GOOD, events=7)], order)
+    cells = [line.split(" | ")[0] for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert cells == ["| `sigkill`", "| `zombie`", "| `scaling`"]
+    assert "| **all** | | **100,008** | **15** | **0** | **0** | **0** | | |" in page.read_text()
+
+
+def test_a_scenario_that_there_is_no_more_leaves_the_table(page: Path) -> None:
+    results.write_table([GOOD], ["sigkill"])
+    results.write_table([replace(GOOD, scenario="zombie")], ["zombie"])
+    assert "sigkill" not in page.read_text()
 
 
 def test_the_page_names_every_scenario() -> None:
