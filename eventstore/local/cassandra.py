@@ -73,7 +73,7 @@ class CassandraNode(Server):
             "saved_caches_directory": str(self.data / "saved_caches"),
             "hints_directory": str(self.data / "hints"),
             "cdc_raw_directory": str(self.data / "cdc_raw"),
-            **_COMMITLOG_SYNC[self.purpose],
+            **_SETTINGS[self.purpose],
             "commitlog_segment_size": "16MiB",
             "commitlog_total_space": "256MiB",
             "disk_failure_policy": "die",
@@ -134,11 +134,18 @@ class CassandraNode(Server):
         return speaks_cql(self.address, self.port)
 
 
-_COMMITLOG_SYNC = {
+_SETTINGS: dict[LocalPurpose, dict[str, Any]] = {
     # `periodic` replays only up to a mark set every 100 ms: a kill would lose acknowledged writes
     LocalPurpose.TRIAL: {"commitlog_sync": "batch"},
-    # Cassandra's own default; a sync for each write costs more than half of a node's throughput
-    LocalPurpose.LOAD: {"commitlog_sync": "periodic", "commitlog_sync_period": "10s"},
+    # Cassandra's own default: a sync for each write costs more than half of a node's throughput. Then a write waits for
+    # nothing, and threads beyond those that have a core only take turns: a tenth of the CPU.
+    LocalPurpose.LOAD: {
+        "commitlog_sync": "periodic",
+        "commitlog_sync_period": "10s",
+        "concurrent_writes": 4,
+        "concurrent_reads": 4,
+        "native_transport_max_threads": 4,
+    },
 }
 # What Cassandra 5.0 asks of Java 17, less the modules that the packaged JRE does not have.
 _EXPORTED = (

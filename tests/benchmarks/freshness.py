@@ -21,13 +21,18 @@ MARKER_SECONDS = 0.05
 POLL_SECONDS = 0.005
 """Asked more often, the reads are themselves the load that makes a node late."""
 GIVE_UP_SECONDS = 30.0
+STEP = 1.25
+"""Between two rates that are tried."""
+STEP_SECONDS = 5.0
+KEPT_UP_SECONDS = 1.0
+"""A rate is too much if its records are not done with so long after the last was published."""
 Beside = Callable[[worker.Worker], AbstractContextManager[None]]
 """What goes on while events are published, given the worker that stores them."""
 READ = "SELECT properties FROM events WHERE uid = ? AND tenant = ? AND bid = ?"
 
 
 def freshness(bench: Bench) -> None:
-    """Published to readable, at shares of the rate of fresh events that the store takes."""
+    """Published to readable, at shares of the rate of fresh events that store, Kafka, worker and producer keep up with together."""
     most = limit(bench)
     for name, share in (("half", 0.5), ("quarter", 0.25), ("tenth", 0.1)):
         rate = most * share
@@ -43,15 +48,35 @@ def freshness(bench: Bench) -> None:
 
 
 def limit(bench: Bench) -> float:
-    """Fresh events a second that the store takes: the batches a second that it takes of a backlog.
+    """Fresh events a second that are kept up with: the greatest rate that was tried without its lag growing.
 
-    A backlog's events share batches; two events of one user that have just been published are rarely in one chunk, so that
-    each makes a batch of its own.
+    A backlog's rate says little of it: a backlog's events share batches, and nobody publishes meanwhile.
     """
     load = bench.arena.load(data.wikipedia(bench.scale.events, bench.now_ms))
     with bench.arena.keyspace(load.data.tenants) as target:
-        figures = worker.ingest(bench.arena, load, target).figures
-    return figures["per_second"] / figures["rows_per_batch"]
+        figures = worker.ingest(bench.arena, load, target).figures  # warms the store up, too
+    rate = figures["per_second"] / figures["rows_per_batch"] / 2
+    while _keeps_up(bench, rate * STEP):
+        rate *= STEP
+    return rate
+
+
+def _keeps_up(bench: Bench, rate: float) -> bool:
+    """Whether a worker is done with what is published at this rate as soon as its producer is."""
+    load = Load(bench.arena.topic(), data.wikipedia(int(rate * STEP_SECONDS), bench.now_ms), Counter())
+    pace = Pace(bench.arena.bootstrap_servers, load.topic, load.events, load.data.now_ms, rate, 0.0)
+    with (
+        bench.arena.keyspace(load.data.tenants) as target,
+        worker.workers(bench.arena, load.topic, target) as (one,),
+        pacer(pace) as producer,
+    ):
+        one.wait_for("partitions assigned")
+        due = begin(producer) + STEP_SECONDS
+        finish(producer)
+        worker.wait_until_done(bench.arena, load, [one], pause=0.05)
+        late = time.time() - due
+    bench.record("freshness", f"{rate:.0f}/s", {"load": round(rate), "seconds_late": late, "host_load": host_load()})
+    return late < KEPT_UP_SECONDS
 
 
 def alone(_: worker.Worker) -> AbstractContextManager[None]:

@@ -24,6 +24,7 @@ from tests.benchmarks import data, worker
 from tests.benchmarks.arena import Target
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.cases import per_core
+from tests.benchmarks.http_read import WARM_AT_ONCE, WARM_SECONDS
 from tests.benchmarks.requests import Client, Make, get, post
 from tests.benchmarks.results import host_load
 from tests.benchmarks.sink import running_sink
@@ -69,11 +70,15 @@ def _candidates(bench: Bench, gateway: GatewayUnderTest) -> None:
     dice = random.Random(7)
     requests = [_question(user, dice.sample(range(2 * POSTS), CANDIDATES)) for user in range(USERS)]
 
+    async def warmed() -> None:
+        async with Client(gateway.port) as client:
+            await client.pressed(lambda number: requests[number % USERS], WARM_AT_ONCE, WARM_SECONDS)
+
     async def asked(seconds: float) -> list[float]:
         async with Client(gateway.port) as client:
             return await client.paced(lambda number: requests[number % USERS], QUESTIONS_A_SECOND, seconds)
 
-    uvloop.run(asked(2.0))  # warm
+    uvloop.run(warmed())
     before = cpu_seconds(gateway.process.pid)
     seconds = uvloop.run(asked(bench.scale.seconds))
     cpu = (cpu_seconds(gateway.process.pid) - before) / len(seconds) * 1e6

@@ -18,8 +18,6 @@ from eventstore.stream.producer import RecordProducer
 from tests.benchmarks import data
 
 TICK_SECONDS = 0.002
-LINGER_SECONDS = 0.005
-"""librdkafka's own default: part of what is measured."""
 LEAD_SECONDS = 0.5
 
 
@@ -73,9 +71,7 @@ def main() -> None:
     pace = msgspec.json.decode(sys.argv[1], type=Pace)
     load = data.wikipedia(pace.count, pace.now_ms)
     events = [(event.key, event.value) for event in load]
-    producer = RecordProducer(
-        KafkaSettings(bootstrap_servers=pace.bootstrap_servers), ProducerSettings(linger=LINGER_SECONDS), pace.topic
-    )
+    producer = RecordProducer(KafkaSettings(bootstrap_servers=pace.bootstrap_servers), ProducerSettings(), pace.topic)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     start = float(sys.stdin.readline())

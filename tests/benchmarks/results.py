@@ -30,6 +30,7 @@ UNITS: Final = {
     "read_p50_ms": "read p50 ms",
     "read_p99_ms": "read p99 ms",
     "load": "load events/s",
+    "seconds_late": "done, s late",
     "gap_before_s": "gap before s",
     "gap_s": "survivors' gap s",
     "more_us": "us more/event",
