@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from eventstore.stream.chunk import Chunk, Member, Record, State
+from eventstore.stream.chunk import Chunk, Haul, Member, Record, State
 from eventstore.stream.ledger import Ledger
 
 RECORD_OVERHEAD_BYTES: Final = 384
@@ -188,14 +188,17 @@ class Assignments(Member):
                 return chunk
         return None
 
-    def more_waiting(self, most: int) -> list[Chunk]:
-        """The oldest of them as long as they hold no more than `most` records together: perhaps none."""
-        found: list[Chunk] = []
-        while self._waiting and len(self._waiting[0]) <= most:
-            if (chunk := self._waiting.popleft()).state is State.WAITING:
-                most -= len(chunk)
-                found.append(chunk)
-        return found
+    def haul(self, chunk: Chunk) -> Haul | None:
+        """Claim a chunk, and those that wait behind it as long as all of them are no more than one may be; None if the chunk
+        was dropped and nothing is behind it.
+        """
+        claimed = [chunk] if chunk.claim() else []
+        room = self._policy.chunk_records - sum(map(len, claimed))
+        while self._waiting and len(self._waiting[0]) <= room:
+            if (behind := self._waiting.popleft()).claim():
+                claimed.append(behind)
+                room -= len(behind)
+        return Haul(claimed) if claimed else None
 
     def finish(self, chunk: Chunk) -> None:
         """Take a chunk back; one that was dropped or finished before changes nothing."""

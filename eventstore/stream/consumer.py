@@ -71,10 +71,8 @@ class ChunkConsumer:
         return chunk
 
     def haul(self, chunk: Chunk) -> Haul | None:
-        """Claim a chunk, and those that wait behind it up to the size of one; None if nothing is left to work on."""
-        chunks = [chunk, *self._assignments.more_waiting(self.policy.chunk_records - len(chunk))]
-        claimed = [each for each in chunks if each.claim()]
-        return Haul(claimed) if claimed else None
+        """What to work on: the chunk, and those that wait behind it; None if nothing of that is ours any more."""
+        return self._assignments.haul(chunk)
 
     async def stop(self) -> None:
         """Stop fetching, drain for a bounded time, commit what is finished, leave the group."""

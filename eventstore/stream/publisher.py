@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from time import monotonic
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 
 from confluent_kafka import KafkaError as Code
@@ -53,7 +53,9 @@ class Publisher:
         self._doing = f"publishing to {topic}"
         self._client = open_client(Producer, producer_config(kafka, producer))
         self._next_look: asyncio.TimerHandle | None = None
-        """None: no confirmation is due."""
+        """None: no confirmation is due, and the next event is set."""
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Returns when every in-sync replica has every record.
@@ -86,15 +88,17 @@ class Publisher:
         finally:
             if len(self._client):
                 self._look_again()
+            else:
+                self._idle.set()
 
     def _look_again(self) -> None:
+        self._idle.clear()
         self._next_look = self._loop.call_later(POLL_SECONDS, self._look)
 
     async def close(self) -> None:
         """Wait until Kafka has confirmed, or refused, all that was handed over."""
-        deadline = monotonic() + self._patience
-        while self._next_look is not None and monotonic() < deadline:
-            await asyncio.sleep(POLL_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), self._patience)
         if self._next_look is not None:
             self._next_look.cancel()
 

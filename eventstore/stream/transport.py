@@ -222,7 +222,7 @@ class ChunkApp(faust.App):
         return self._consumer.member if isinstance(self._consumer, Consumer) else None
 
     def haul(self, chunk: Chunk) -> Haul | None:
-        """What an agent works on: the chunk it was given, and others that wait; None if there is nothing left to do."""
+        """What an agent works on: the chunk it was given, and others that wait; None if nothing of that is ours any more."""
         return self.member.haul(chunk) if self.member else None
 
     def fail(self, error: BaseException) -> None:

@@ -111,7 +111,12 @@ def start_and_see(world: World, *words: str) -> tuple["subprocess.Popen[bytes]",
     """A replay that has done something, and its plan."""
     known = {each.plan.id for each in stored_replays(world)}
     running = start(world, "run", *words, "--execute", "--json")
-    until(lambda: len(stored_replays(world)) > len(known), "the replay's plan")
+
+    def is_on_record() -> bool:
+        assert running.poll() is None, f"it ended with {running.returncode}: {world.log.read_text()[-2_000:]}"
+        return len(stored_replays(world)) > len(known)
+
+    until(is_on_record, f"the replay's plan; see {world.log}")
     (plan,) = (each.plan for each in stored_replays(world) if each.plan.id not in known)
     until(lambda: done(world, plan) > 0, "some progress")
     return running, plan

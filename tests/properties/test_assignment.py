@@ -107,8 +107,9 @@ class GroupMachine(RuleBasedStateMachine):
     @rule()
     def claim(self) -> None:
         for member in self.members:
-            if (chunk := member.assignments.next_waiting()) is not None and chunk.claim():
-                member.claimed.append(chunk)
+            if (chunk := member.assignments.next_waiting()) and (haul := member.assignments.haul(chunk)):
+                assert len(haul) <= POLICY.chunk_records
+                member.claimed.extend(haul.chunks)
 
     @precondition(lambda self: any(member.claimed for member in self.members))
     @rule(data=st.data())
@@ -223,8 +224,8 @@ class GroupMachine(RuleBasedStateMachine):
         """When everything is finished and Kafka takes every commit, nothing that was read stays behind."""
         for member in self.members:
             member.assignments.book(member.posted)
-            while (chunk := member.assignments.next_waiting()) is not None and chunk.claim():
-                member.claimed.append(chunk)
+            while (chunk := member.assignments.next_waiting()) and (haul := member.assignments.haul(chunk)):
+                member.claimed.extend(haul.chunks)
             while member.claimed:
                 self.store(member, 0)
             member.requests.extend(member.assignments.committable().values())
