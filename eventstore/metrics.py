@@ -33,7 +33,7 @@ TENANT_RECORDS = Counter(
 
 FRESHNESS = Histogram(
     "eventstore_freshness_seconds",
-    "Kafka's timestamp of the oldest record of a chunk of events to the acknowledgement of the chunk's rows.",
+    "Kafka's timestamp of the oldest of the records worked on together to the acknowledgement of their rows.",
     ["cluster"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200),
 )

@@ -81,6 +81,8 @@ class RangeReader:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "queued.max.messages.kbytes": 16 * 1_024,
+                # what we read is there already; at the default of 500 a new range waits for the end of the last one's fetch
+                "fetch.wait.max.ms": 50,
                 # while we read, retention may take what we were about to read
                 "auto.offset.reset": "earliest",
             },

@@ -296,7 +296,11 @@ def main(
     with open_drill(DIRECTORY, count) as drill:
         for disaster in (from_a_backup, from_kafka_alone):
             err.print(f"-- {disaster.__name__.replace('_', ' ')}: {disaster.__doc__}", style="bold", soft_wrap=True)
-            found = disaster(drill)
+            try:
+                found = disaster(drill)
+            except Exception as error:  # whatever it is, it must be told on one line that nobody cuts off
+                err.print(f"FAIL {disaster.__name__}: {error!r}"[:2_000], markup=False, soft_wrap=True)
+                raise
             show(found)
             passed &= found.passed
     raise typer.Exit(0 if passed else 1)
