@@ -293,6 +293,9 @@ class Pump:
         starts = positions.starts(consumer, map(_place, partitions))
         self._on_loop(self._side.add(starts))
         consumer.incremental_assign(_partitions(starts))
+        # one that was paused when it was taken away is still paused when it comes back, and nothing else would resume it;
+        # in the midst of a stall the next turn pauses all of them anew
+        consumer.resume(_partitions(starts))
         for place, offset in starts.items():
             self._come_to(place, offset)
 

@@ -108,6 +108,10 @@ class Recorder:
 
     def start(self, on_chunk: Callable[[Chunk], None] = lambda _: None) -> None:
         self.consumer.start([self._topic])
+        self.take(on_chunk)
+
+    def take(self, on_chunk: Callable[[Chunk], None]) -> None:
+        """Do this with every chunk from now on."""
         self._taking = asyncio.create_task(self._take(on_chunk))
 
     async def _take(self, on_chunk: Callable[[Chunk], None]) -> None:
@@ -260,6 +264,40 @@ def test_no_more_is_taken_than_the_credit_allows_and_the_rest_follows(stack: Run
             chunk.finish()
         assert sorted(rest + [int(v or b"-1") for c in taken for _, _, v in c.records()]) == list(range(2_000))
         await member.stop()
+
+    run(scenario())
+
+
+def test_a_partition_that_was_paused_when_it_was_taken_away_is_read_when_it_comes_back(
+    stack: RunningStack, protocol: GroupProtocol
+) -> None:
+    log = Log(stack, partitions=2, protocol=protocol)
+    log.fill(1_000)
+
+    async def scenario() -> None:
+        first, second = Recorder(log, replace(POLICY, in_flight_records=100)), Recorder(log)
+        first.start()
+        await eventually(lambda: first.consumer.stalled, "a stall that pauses the partitions")
+        second.start()
+        await eventually(lambda: len(second.consumer.assignment) == 1, "the second to get one of them")
+        (moved,) = second.consumer.assignment
+        await eventually(lambda: first.consumer.assignment == {Place(log.topic, 1 - moved.partition)}, "the other one")
+        read: set[int] = set()
+
+        def finish(chunk: Chunk) -> None:
+            if chunk.partition == moved.partition:
+                read.update(int(value or b"-1") for _, _, value in chunk.records())
+            chunk.finish()
+
+        first.forget()
+        for chunk in first.chunks:
+            chunk.finish()
+        first.take(finish)
+        await eventually(lambda: not first.consumer.stalled, "room again")
+        await second.vanish()  # nothing of what it has read is committed
+        await eventually(lambda: len(read) == 500, "the partition's records")
+        await first.stop()
+        assert log.committed() == {0: 500, 1: 500}
 
     run(scenario())
 
