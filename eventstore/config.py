@@ -115,7 +115,7 @@ class WorkerSettings(Section):
         "longer is not alive.",
     )
     chunk_timeout: Seconds = Field(
-        300.0, description="Seconds to work on one chunk; a worker that takes longer is not alive."
+        300.0, description="Seconds to work on what was taken together; a worker that takes longer is not alive."
     )
     assignment_timeout: Seconds = Field(
         300.0, description="Seconds without an assignment of the group's; a worker that waits longer is not alive."
@@ -158,11 +158,11 @@ class CircuitSettings(Section):
     )
     silence: Seconds = Field(3.0, description="The same, while the cluster says nothing at all.")
     patience: Seconds = Field(
-        10.0, description="Seconds that one chunk waits for a slow cluster until its records are diverted."
+        10.0, description="Seconds that a write waits for a slow cluster until its records are diverted."
     )
     slow: Seconds = Field(
         4.0,
-        description="Seconds from which a chunk's write is slow: nothing but slow ones for `patience`, and the records are "
+        description="Seconds from which a write is slow: nothing but slow ones for `patience`, and the records are "
         "diverted, lest other clusters' wait behind them.",
     )
     first_pause: Seconds = Field(1.0, description="Seconds from opening to the first probe; doubled by each failure.")

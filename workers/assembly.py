@@ -1,4 +1,4 @@
-"""The parts of the ingest path put together as the settings say: what every worker does with a chunk, and what it watches."""
+"""The parts of the ingest path put together as the settings say: what every worker does with records, and what it watches."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping

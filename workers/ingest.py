@@ -1,4 +1,4 @@
-"""The ingest worker: a Faust app whose one agent sends chunks through the pipeline."""
+"""The ingest worker: a Faust app whose one agent sends hauls of chunks through the pipeline."""
 
 import asyncio
 import faulthandler
@@ -126,7 +126,7 @@ class IngestWorker:
         async def agent(chunks: object) -> None:
             async for chunk in chunks:  # type: ignore[attr-defined]
                 await slots.acquire()
-                if haul := app.haul(chunk):
+                if (haul := chunk.haul()) is not None:
                     task = asyncio.create_task(ingest(haul))
                     self.running.add(task)
                     task.add_done_callback(self.running.discard)

@@ -71,7 +71,7 @@ class Pulse:
             outside_since=member.outside_since if member else None,
             silent_since=member.silent_since if member else None,
             partitions=len(member.assignment) if member else 0,
-            oldest_chunk_at=min(tuple(self._begun.values()), default=None),
+            oldest_haul_at=min(tuple(self._begun.values()), default=None),
             circuits={name: state.name.lower() for name, state in circuits().items()} if circuits else None,
         )
 

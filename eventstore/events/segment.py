@@ -187,7 +187,7 @@ def _micros(call: Call, delivery: Delivery) -> int | Rejected:
     if isinstance(sent, Rejected):
         return sent
     if original is None:
-        return delivery.received_micros // 1_000 * 1_000  # whole milliseconds are cheapest to write and to read
+        return delivery.received_micros
     skew = 0 if sent is None else delivery.received_micros - sent
     corrected = original if abs(skew) < LATENCY_MICROS else original + skew
     if not 0 <= corrected < END_MICROS:

@@ -10,6 +10,7 @@ import msgspec
 from eventstore.events import Event, Reason, Rejected, check_limits, event_micros
 from eventstore.events.decode import MAX_EVENT_BYTES
 from eventstore.events.envelope import NO_CONTEXT, encode, record_key
+from eventstore.events.foreign import at_micros
 from eventstore.events.identity import derived_message_id
 from eventstore.events.segment import Delivery, event_of
 from eventstore.ingest.admission import check_schema
@@ -110,7 +111,7 @@ class Intake:
             event=posted.event,
             # the same bytes posted again are the same event: a retry makes no second row
             message_id=posted.message_id or derived_message_id(raw, self.taken),
-            timestamp=self.now_micros // 1_000 if posted.timestamp is None else posted.timestamp,
+            timestamp=at_micros(self.now_micros) if posted.timestamp is None else posted.timestamp,
             properties=posted.properties,
             context=posted.context,
         )

@@ -105,7 +105,7 @@ class Gateway:
             headers=scope.headers,
             stream=stream,
             body_seconds=self.body_seconds,
-            received_micros=self.clock(),
+            received_micros=self.clock() // 1_000 * 1_000,  # whole milliseconds are cheapest to write and to read
             params=params,
             tenant=self.doorkeeper.admit(route, scope.headers, params),
         )

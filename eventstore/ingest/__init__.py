@@ -1,1 +1,1 @@
-"""One chunk's way from records to acknowledged rows."""
+"""The way from records to acknowledged rows."""

@@ -68,7 +68,7 @@ Verdict = Admitted | AdmittedPosts | Expired | Erased | Rejected
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What decides over the records of one chunk."""
+    """What decides over the records of one run."""
 
     registry: Registry
     now_micros: int

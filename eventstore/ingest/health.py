@@ -1,4 +1,4 @@
-"""Whether a worker is alive, and whether it is ready: rules over what its loop, its pump and its chunks say of themselves.
+"""Whether a worker is alive, and whether it is ready: rules over what its loop, its pump and its hauls say of themselves.
 
 *Alive* means that a restart would not help: a worker that stands still is not alive. Trouble of others is no reason to
 restart: a cluster that is away has an open circuit, and its events are diverted. *Ready* means that it takes its share.
@@ -31,8 +31,8 @@ class Vitals:
     silent_since: float | None = None
     """Since when records have come to its partitions, with room for them, and none was handed to it; None while all is well."""
     partitions: int = 0
-    oldest_chunk_at: float | None = None
-    """The oldest chunk that is still worked on was begun; None if there is none."""
+    oldest_haul_at: float | None = None
+    """The oldest haul that is still worked on was begun; None if there is none."""
     circuits: Mapping[str, str] | None = None
     """The state of each cluster's circuit; None before the registry is in force."""
 
@@ -43,8 +43,8 @@ class Limits:
 
     stall: float = 60.0
     """The loop or the pump may take so long for one turn, and records so long from the brokers to the pump."""
-    chunk: float = 300.0
-    """A chunk may be worked on for so long: longer than any write, diversion or dead letter is tried."""
+    haul: float = 300.0
+    """A haul may be worked on for so long: longer than any write, diversion or dead letter is tried."""
     assignment: float = 300.0
     """The group may give no assignment for so long."""
 
@@ -80,7 +80,7 @@ def liveness(vitals: Vitals, now: float, limits: Limits) -> Report:
         recent("loop", "turned", vitals.loop_at, now, limits.stall),
         recent("pump", "turned", vitals.pump_at, now, limits.stall),
         recent("fetch", "records came of which none was taken", vitals.silent_since, now, limits.stall),
-        recent("writes", "oldest open chunk begun", vitals.oldest_chunk_at, now, limits.chunk),
+        recent("writes", "oldest open haul begun", vitals.oldest_haul_at, now, limits.haul),
         recent("assignment", "given up or asked for", vitals.outside_since, now, limits.assignment),
     ))  # fmt: skip
 

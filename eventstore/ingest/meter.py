@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Meter:
-    """Counts from the first chunk to the end of the last one: neither start-up nor idling is work."""
+    """Counts from the first haul to the end of the last one: neither start-up nor idling is work."""
 
     records: int = 0
     _wall: float = 0.0
@@ -15,12 +15,12 @@ class Meter:
     _cpu_seconds: float = 0.0
 
     def begin(self) -> None:
-        """A chunk is taken up."""
+        """A haul is taken up."""
         if not self._wall:
             self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def end(self, records: int) -> None:
-        """A chunk of so many records is done."""
+        """A haul of so many records is done."""
         self.records += records
         self._seconds = time.perf_counter() - self._wall
         self._cpu_seconds = time.process_time() - self._cpu

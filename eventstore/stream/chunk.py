@@ -92,6 +92,10 @@ class Chunk(Records):
         self.state = State.CLAIMED
         return True
 
+    def haul(self) -> "Haul | None":
+        """Claim it and those that wait behind it, whatever their topic; None if nothing of that is the member's any more."""
+        return self.member.haul(self)
+
     def finish(self) -> None:
         """Every record is stored, expired, or dead-lettered: the ledger may move on."""
         self.member.finish(self)
@@ -120,6 +124,9 @@ class Haul(Records):
 
 class Member:
     """What a chunk needs of the group member that handed it out."""
+
+    def haul(self, chunk: Chunk) -> Haul | None:
+        raise NotImplementedError
 
     def finish(self, chunk: Chunk) -> None:
         raise NotImplementedError

@@ -14,7 +14,7 @@ import structlog
 from eventstore import metrics
 from eventstore.errors import KafkaError, PermanentKafkaError
 from eventstore.stream.assignment import Assignments, ConsumerPolicy, Place
-from eventstore.stream.chunk import Chunk, Haul
+from eventstore.stream.chunk import Chunk
 from eventstore.stream.pump import LoopSide, Pump
 
 __all__ = ["AssignmentListener", "ChunkConsumer", "ConsumerPolicy", "Place"]
@@ -69,10 +69,6 @@ class ChunkConsumer:
             self._arrived.clear()
             await self._arrived.wait()
         return chunk
-
-    def haul(self, chunk: Chunk) -> Haul | None:
-        """What to work on: the chunk, and those that wait behind it; None if nothing of that is ours any more."""
-        return self._assignments.haul(chunk)
 
     async def stop(self) -> None:
         """Stop fetching, drain for a bounded time, commit what is finished, leave the group."""

@@ -27,7 +27,7 @@ from mode import Service
 
 from eventstore.errors import KafkaError
 from eventstore.stream.assignment import ConsumerPolicy, Place
-from eventstore.stream.chunk import Chunk, Haul
+from eventstore.stream.chunk import Chunk
 from eventstore.stream.consumer import ChunkConsumer
 
 
@@ -188,7 +188,7 @@ class Boot(BootStrategy):
 
 
 class ChunkApp(faust.App):
-    """A Faust app whose agents get chunks: `async for chunk in stream: if haul := app.haul(chunk): ...; haul.finish()`."""
+    """A Faust app whose one agent gets chunks: `async for chunk in stream: if haul := chunk.haul(): ...; haul.finish()`."""
 
     BootStrategy = Boot
 
@@ -220,10 +220,6 @@ class ChunkApp(faust.App):
     def member(self) -> ChunkConsumer | None:
         """The group member, once it has been asked to join."""
         return self._consumer.member if isinstance(self._consumer, Consumer) else None
-
-    def haul(self, chunk: Chunk) -> Haul | None:
-        """What an agent works on: the chunk it was given, and others that wait; None if nothing of that is ours any more."""
-        return self.member.haul(chunk) if self.member else None
 
     def fail(self, error: BaseException) -> None:
         """End the app: nothing unfinished is committed, and the process must exit non-zero."""

@@ -107,7 +107,7 @@ class GroupMachine(RuleBasedStateMachine):
     @rule()
     def claim(self) -> None:
         for member in self.members:
-            if (chunk := member.assignments.next_waiting()) and (haul := member.assignments.haul(chunk)):
+            if (chunk := member.assignments.next_waiting()) is not None and (haul := chunk.haul()) is not None:
                 assert len(haul) <= POLICY.chunk_records
                 member.claimed.extend(haul.chunks)
 
@@ -224,7 +224,7 @@ class GroupMachine(RuleBasedStateMachine):
         """When everything is finished and Kafka takes every commit, nothing that was read stays behind."""
         for member in self.members:
             member.assignments.book(member.posted)
-            while (chunk := member.assignments.next_waiting()) and (haul := member.assignments.haul(chunk)):
+            while (chunk := member.assignments.next_waiting()) is not None and (haul := chunk.haul()) is not None:
                 member.claimed.extend(haul.chunks)
             while member.claimed:
                 self.store(member, 0)

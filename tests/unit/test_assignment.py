@@ -69,7 +69,7 @@ def test_chunks_that_wait_are_worked_on_together_up_to_the_size_of_one() -> None
     books.book([first, second, third, fourth])
     given = books.next_waiting()
     assert given is first
-    haul = books.haul(given)
+    haul = given.haul()
     assert haul is not None
     assert list(haul.chunks) == [first, second, third], "an eleventh record would be one too many"
     assert [record.offset() for record in haul.messages] == [0, 1, 2, 0, 1, 2, 3, 3, 4, 5]
@@ -90,10 +90,10 @@ def test_what_was_dropped_is_not_worked_on_but_what_waits_behind_it_is() -> None
     given = books.next_waiting()
     books.withhold([OTHER])
     assert given is gone
-    haul = books.haul(given)
+    haul = given.haul()
     assert haul is not None
     assert list(haul.chunks) == [kept]
-    assert books.haul(gone) is None
+    assert gone.haul() is None
 
 
 def test_keys_and_headers_weigh_like_values() -> None:

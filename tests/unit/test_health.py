@@ -22,9 +22,9 @@ from workers.status import Probes, Pulse, StatusServer
 pytestmark = pytest.mark.unit
 
 NOW = 1_000.0
-LIMITS = Limits(stall=60.0, chunk=300.0, assignment=200.0)
+LIMITS = Limits(stall=60.0, haul=300.0, assignment=200.0)
 SOUND = Vitals(
-    stage=Stage.RUNNING, loop_at=NOW - 0.5, pump_at=NOW - 0.1, partitions=4, oldest_chunk_at=NOW - 2.0,
+    stage=Stage.RUNNING, loop_at=NOW - 0.5, pump_at=NOW - 0.1, partitions=4, oldest_haul_at=NOW - 2.0,
     circuits={"c15": "closed", "c30": "closed"},
 )  # fmt: skip
 
@@ -52,7 +52,7 @@ def test_a_worker_at_work_is_alive_and_ready() -> None:
         ({"loop_at": NOW - 60.1}, "loop"),
         ({"pump_at": NOW - 60.1}, "pump"),
         ({"silent_since": NOW - 60.1}, "fetch"),
-        ({"oldest_chunk_at": NOW - 300.1}, "writes"),
+        ({"oldest_haul_at": NOW - 300.1}, "writes"),
         ({"outside_since": NOW - 200.1}, "assignment"),
     ],
 )
@@ -67,12 +67,12 @@ def test_an_open_circuit_is_no_reason_to_restart_and_none_to_wait() -> None:
 
 
 def test_more_workers_than_partitions_is_no_trouble() -> None:
-    idle = {"partitions": 0, "oldest_chunk_at": None}
+    idle = {"partitions": 0, "oldest_haul_at": None}
     assert live(**idle) == ready(**idle) == set()
 
 
 def test_a_starting_worker_is_alive_but_not_ready() -> None:
-    early = {"stage": Stage.STARTING, "pump_at": None, "partitions": 0, "oldest_chunk_at": None, "circuits": None}
+    early = {"stage": Stage.STARTING, "pump_at": None, "partitions": 0, "oldest_haul_at": None, "circuits": None}
     assert live(**early) == set()
     assert ready(**early) == {"stage", "assignment", "clusters"}
 
@@ -90,7 +90,7 @@ def test_a_stopping_worker_is_alive_but_not_ready() -> None:
 moments = st.floats(0, NOW)
 vitals = st.builds(
     Vitals, stage=st.sampled_from(Stage), loop_at=moments, pump_at=st.none() | moments, outside_since=st.none() | moments,
-    silent_since=st.none() | moments, partitions=st.integers(0, 9), oldest_chunk_at=st.none() | moments, circuits=st.just({"c": "open"}),
+    silent_since=st.none() | moments, partitions=st.integers(0, 9), oldest_haul_at=st.none() | moments, circuits=st.just({"c": "open"}),
 )  # fmt: skip
 
 
