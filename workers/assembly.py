@@ -34,8 +34,9 @@ from eventstore.tenancy import Registry, Tier
 
 DRAIN_CHUNK_RECORDS = 500
 DRAIN_IN_FLIGHT_RECORDS = 2_000
-DRAIN_IN_FLIGHT_BYTES = 4 * 2**20
-"""Of one drain: small beside what live traffic may take."""
+DRAIN_IN_FLIGHT_BYTES = 2**20
+"""Of one drain, and again as much prefetched: small beside what live traffic may take, so that a worker's memory does not follow its
+drains."""
 
 
 @dataclass(frozen=True, slots=True)

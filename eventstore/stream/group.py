@@ -9,6 +9,8 @@ from eventstore.stream.consumer import ConsumerPolicy
 PARTITION_FETCH_BYTES: Final = 256 * 1024
 """Most that a broker answers of one partition, compressed, unless one batch is larger: a fetch of all partitions is unpacked
 as it arrives, whatever the queue's bound, and 1 MiB of each (the default) is 40 MB of 1 KB events."""
+PARTITION_SHARE: Final = 1 / 8
+"""Of a small queue, the same."""
 HEARTBEATS_PER_SESSION: Final = 5
 """Four may get lost before the group takes a live member for dead."""
 
@@ -21,7 +23,7 @@ def group_config(kafka: KafkaSettings, worker: WorkerSettings) -> dict[str, Any]
         # librdkafka's default of 1000 ms idles a consumer whose prefetch queue was full for a moment
         "fetch.queue.backoff.ms": 20,
         "queued.max.messages.kbytes": max(1, worker.fetch_queue_bytes // 1024),
-        "max.partition.fetch.bytes": PARTITION_FETCH_BYTES,
+        "max.partition.fetch.bytes": min(PARTITION_FETCH_BYTES, int(worker.fetch_queue_bytes * PARTITION_SHARE)),
         "queued.min.messages": 10 * worker.chunk_records,
     }
     if worker.group_protocol is GroupProtocol.CLASSIC:  # under KIP-848 the broker sets these

@@ -44,6 +44,11 @@ PEAK = 520
 """Requests a second, that of the system this was made for."""
 EVENTS_A_SECOND = 50
 AT_ONCE = 32
+BATCHED = 100
+"""Events of a batch."""
+BATCHES = 100
+"""Different ones, made beforehand."""
+BATCHES_AT_ONCE = 4
 DAY_MS = 86_400_000
 
 
@@ -87,16 +92,21 @@ def _candidates(bench: Bench, gateway: GatewayUnderTest) -> None:
 
 
 def _taken(bench: Bench, gateway: GatewayUnderTest) -> None:
-    """As fast as they are answered. The client shares the cores: what counts is requests a second of the gateway's CPU."""
+    """As fast as they are answered. The client shares the cores: what counts is events a second of the gateway's CPU."""
 
-    async def pressed(make: Make, seconds: float) -> int:
+    async def pressed(make: Make, at_once: int, seconds: float) -> int:
         async with Client(gateway.port) as client:
-            return await client.pressed(make, AT_ONCE, seconds)
+            return await client.pressed(make, at_once, seconds)
 
-    uvloop.run(pressed(_shown, 1.0))
-    for name, make in (("an event a request", _event), (f"{POSTED} posts a request", _shown)):
+    batches = [_batch(number) for number in range(BATCHES)]
+    uvloop.run(pressed(_shown, AT_ONCE, 1.0))
+    for name, make, events, at_once in (
+        ("an event a request", _event, 1, AT_ONCE),
+        (f"{BATCHED} events a request", lambda number: batches[number % BATCHES], BATCHED, BATCHES_AT_ONCE),
+        (f"{POSTED} posts a request", _shown, 1, AT_ONCE),
+    ):
         before = cpu_seconds(gateway.process.pid)
-        answered = uvloop.run(pressed(make, bench.scale.seconds))
+        answered = uvloop.run(pressed(make, at_once, bench.scale.seconds)) * events
         cpu_us = (cpu_seconds(gateway.process.pid) - before) / answered * 1e6
         bench.record("impressions", name, {
             "events": answered, "per_second": round(answered / bench.scale.seconds), "cpu_us": round(cpu_us, 1),
@@ -150,8 +160,16 @@ def _shown(number: int) -> bytes:
 
 
 def _event(number: int) -> bytes:
-    call = {"userId": f"u{number}", "event": "viewed", "messageId": f"m-{number}", "properties": {"page": "x" * 400}}
-    return post("/v1/track", key("shop", KeyUse.WRITE), msgspec.json.encode(call))
+    return post("/v1/track", key("shop", KeyUse.WRITE), msgspec.json.encode(_call(number)))
+
+
+def _batch(number: int) -> bytes:
+    calls = [{"type": "track"} | _call(number * BATCHED + place) for place in range(BATCHED)]
+    return post("/v1/batch", key("shop", KeyUse.WRITE), msgspec.json.encode({"batch": calls}))
+
+
+def _call(number: int) -> dict[str, object]:
+    return {"userId": f"u{number}", "event": "viewed", "messageId": f"m-{number}", "properties": {"page": "x" * 400}}
 
 
 def _write(target: Target) -> None:
