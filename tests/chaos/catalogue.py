@@ -44,7 +44,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "gateway-kafka-killed": _edge(edge.kafka_killed),
     "gateway-killed": _edge(edge.gateway_killed),
     "node-killed": Scenario(row="Store", run=store.node_killed, watched="c3n"),
-    "one-of-three": Scenario(row="Store", run=store.one_of_three, watched="c3n"),
+    "one-of-three": Scenario(row="Store", run=store.one_of_three, watched="c3n", seconds=100),
     "two-of-three": Scenario(row="Store", run=store.two_of_three),
     "frozen-nodes": Scenario(row="Store", run=store.frozen_nodes),
     "tier-away": Scenario(row="Store", run=store.tier_away, watched="c3n", seconds=200),
