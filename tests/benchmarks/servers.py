@@ -11,9 +11,9 @@ from eventstore.local.stack import Stack
 from eventstore.tenancy import Cluster, Registry
 
 DIRECTORY = Path(__file__).parent.parent.parent / ".eventstore-bench"
-KAFKA_PORT = 39092
+KAFKA_PORT = 28_092
 CLUSTER = Cluster(
-    name="c30", contact_points=("127.0.2.1",), port=39042, datacenter="dc1", keyspace="eventstore", replication=1
+    name="c30", contact_points=("127.0.2.1",), port=28_042, datacenter="dc1", keyspace="eventstore", replication=1
 )
 
 

@@ -27,9 +27,11 @@ from eventstore.local.server import Server
 from tests.waiting import until
 
 DIRECTORY = Path(__file__).parent.parent.parent / ".eventstore-chaos"
-KAFKA_PORT = 49_092
-PROXIED_PORT = 49_094
-CQL_PORT = 49_042
+KAFKA_PORT = 31_092
+"""Like the others below those that clients' connections are given: one of them might have it when a server comes back, or, trying to
+connect to a server that is away, meet itself."""
+PROXIED_PORT = 31_094
+CQL_PORT = 31_042
 DATACENTER = "dc1"
 RING = ("127.0.2.1", "127.0.2.2", "127.0.2.3")
 SINGLE = "127.0.2.4"
