@@ -6,7 +6,7 @@ from functools import partial
 
 import typer
 
-from tests.benchmarks import cases, checking, contest, flood, freshness, http_read, impressions, rebalance, replay
+from tests.benchmarks import cases, checking, contest, flood, freshness, http_read, impressions, live, rebalance, replay
 from tests.benchmarks.bench import Bench
 
 
@@ -32,6 +32,7 @@ ALONE = {
     "flood": flood.flood,
     "http_read": http_read.http_read,
     "impressions": impressions.impressions,
+    "live": live.live,
 }
 NAMES = (*contest.CONTESTANTS, *ALONE)
 
