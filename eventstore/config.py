@@ -194,6 +194,12 @@ class GatewaySettings(Section):
     body_timeout: Seconds = Field(10.0, description="Seconds that a request's body may take to arrive.")
     header_timeout: Seconds = Field(10.0, description="Seconds that a request's headers may take to arrive.")
     request_bytes: Count = Field(8 * 2**20, description="Most bytes of an array of events in our own envelope.")
+    body_bytes: Count = Field(
+        256 * 2**20, description="Most bytes of all bodies held at a time; more are answered 503."
+    )
+    connections: Count = Field(
+        4_096, description="Most open connections, idle ones and live feeds among them; others wait to be accepted."
+    )
     open_requests: Count = Field(1_024, description="Most requests worked on at a time; more are answered 503.")
     read_timeout: Seconds = Field(5.0, description="Seconds that a read, or a part of an export, may take; then 504.")
     open_reads: Count = Field(256, description="Most reads of one cluster worked on at a time; more are answered 503.")

@@ -118,4 +118,9 @@ LIVE_FEEDS = Gauge("eventstore_live_feeds", "Live feeds that are open.")
 LIVE_ENDED = Counter(
     "eventstore_live_ended_total", "Live feeds that we have ended: slow, stopped, moved or failed.", ["cause"]
 )
+HTTP_BROKEN = Counter(
+    "eventstore_http_broken_total",
+    "Streamed answers that were broken off: their reader had gone, or took nothing, or a part of them failed.",
+    ["route"],
+)
 HTTP_EVENTS = Counter("eventstore_http_events_total", "Events posted, by outcome: accepted or rejected.", ["outcome"])

@@ -28,6 +28,11 @@ class Answer(NamedTuple):
         return msgspec.json.decode(self.body)
 
 
+async def no_body() -> dict[str, Any]:
+    """What is received of a request without a body."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
 def key(tenant: str, use: KeyUse) -> str:
     """A tenant's key; always the same one."""
     return key_text(use, digest_of(tenant).encode()[:32])

@@ -1,6 +1,7 @@
 """The HTTP edge as a process: granian serves, the library answers, Kafka and the clusters are behind it."""
 
 import asyncio
+import resource
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
@@ -23,6 +24,7 @@ from eventstore.gateway.bulkhead import Bulkhead
 from eventstore.gateway.collect import Collector
 from eventstore.gateway.cors import Cors
 from eventstore.gateway.docs import docs_route
+from eventstore.gateway.http import BodyBytes
 from eventstore.gateway.impressions import ImpressionCollector
 from eventstore.gateway.latest import LatestReader
 from eventstore.gateway.live import Live
@@ -35,18 +37,21 @@ from eventstore.gateway.ui import ui_routes
 from eventstore.ingest.admission import ClockRules
 from eventstore.ingest.health import Check, Report, Stage, recent
 from eventstore.registry import RegistryFile
-from eventstore.stream.dead_letters import DeadLetterProducer
 from eventstore.stream.erasures import ErasureTable
 from eventstore.stream.publisher import Publisher
 from eventstore.stream.tail import Tail
 from eventstore.stream.watch import Ending
 from eventstore.timeline.connect import open_timeline
-from workers.process import Heartbeat, on_stop_signals, settle_garbage
+from workers.process import Heartbeat, bound_the_end, on_stop_signals, settle_garbage
 from workers.status import Probes, StatusServer
 
 log = structlog.stdlib.get_logger(__name__)
 
 BACKLOG = 1_024
+OTHER_FILES = 512
+"""Beside clients' connections: those to Kafka and the clusters, and what Python holds."""
+CLOSE_SECONDS = 5.0
+"""For connections to end once nothing is worked on; a client that sends or reads no more must not hold the process."""
 STALL_SECONDS = 10.0
 """The loop may take so long for one turn before the process counts as dead."""
 STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000")
@@ -76,6 +81,8 @@ class GatewayProcess:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     tail: Tail | None = None
     """What live feeds read; none where no questions are answered."""
+    publishers: list[Publisher] = field(default_factory=list)
+    """Of events and of dead letters; none where nothing is collected."""
     stage: Stage = Stage.STARTING
     heart: Heartbeat = field(default_factory=Heartbeat)
 
@@ -109,10 +116,14 @@ class GatewayProcess:
 
     async def _collector(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> Collector:
         kafka, producer, topics = self.settings.kafka, self.settings.producer, self.settings.topics
+        self.publishers = [
+            await stack.enter_async_context(Publisher(kafka, producer, topic))
+            for topic in (topics.events, topics.dead_letters)
+        ]
         return Collector(
             doorkeeper,
-            await stack.enter_async_context(Publisher(kafka, producer, topics.events)),
-            await stack.enter_async_context(DeadLetterProducer(kafka, producer, topics.dead_letters)),
+            self.publishers[0],
+            self.publishers[1],
             topics.events,
             int(self.settings.worker.max_future * 1_000_000),
             self.settings.gateway.request_bytes,
@@ -154,13 +165,16 @@ class GatewayProcess:
             Cors(frozenset(settings.cors_origins)),
             settings.body_timeout,
             settings.open_requests,
+            BodyBytes(settings.body_bytes),
             headers=SAFE if settings.tls_certificate is None else (*SAFE, STRICT_TRANSPORT),
         )
 
     async def _serve(self, gateway: Gateway) -> None:
         settings = self.settings.gateway
+        _check_connections(settings)
         _check_free(settings)
-        server = _server(settings, gateway)
+        _allow_files(settings.connections + OTHER_FILES)
+        server = server_of(settings, gateway)
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(self.stop.wait())
         self.stage = Stage.RUNNING
@@ -179,15 +193,19 @@ class GatewayProcess:
             stopping.cancel()
             serving.result()
             raise RuntimeError("the HTTP server ended without being told to")
+        bound_the_end(settings.drain_timeout + self.settings.producer.delivery_timeout)
         server.stop()  # type: ignore[no-untyped-call]
         if self.tail is not None:
             self.tail.end_all(Ending.STOPPED)
         with suppress(TimeoutError):
             await asyncio.wait_for(gateway.idle(), settings.drain_timeout)
-        await serving
+        gateway.cut()
+        await asyncio.wait((serving,), timeout=CLOSE_SECONDS)
 
     def _live(self) -> Report:
-        return Report((recent("loop", "turned", self.heart.at, monotonic(), STALL_SECONDS),))
+        loop = recent("loop", "turned", self.heart.at, monotonic(), STALL_SECONDS)
+        ended = [f"{each.topic}: {each.fatal}" for each in self.publishers if each.fatal]
+        return Report((loop, Check("producers", not ended, "; ".join(ended) or "work")))
 
     def _ready(self) -> Report:
         stage = Check("stage", self.stage is Stage.RUNNING, self.stage.value)
@@ -213,16 +231,38 @@ def _check_free(settings: GatewaySettings) -> None:
             ) from error
 
 
-def _server(settings: GatewaySettings, gateway: Gateway) -> Server:
+def _check_connections(settings: GatewaySettings) -> None:
+    """Else all of them could be taken by feeds, or by requests that wait, and nobody would be told to come back."""
+    least = settings.open_requests + settings.live_feeds
+    if settings.connections <= least:
+        raise ConfigurationError(
+            f"gateway.connections: expected more than open_requests and live_feeds together ({least}), "
+            f"got {settings.connections}; raise it, or lower those"
+        )
+
+
+def _allow_files(wanted: int) -> None:
+    """Each connection is an open file; shells allow 1,024 unless they are asked for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning("fewer connections than gateway.connections can be open", open_files=most, wanted=wanted,
+                    mend="raise the hard limit of open files (`ulimit -Hn`)")  # fmt: skip
+
+
+def server_of(settings: GatewaySettings, gateway: Gateway) -> Server:
     return Server(
         gateway,
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.RSGI,
+        interface=Interfaces.ASGINL,  # without its lifespan: Kafka and the clusters are connected before it starts,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=int(settings.header_timeout * 1_000)),
         websockets=False,
         backlog=BACKLOG,
+        backpressure=settings.connections,
         log_enabled=False,
         ssl_cert=settings.tls_certificate,
         ssl_key=settings.tls_key,

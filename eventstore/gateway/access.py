@@ -10,7 +10,7 @@ from typing import Final
 from eventstore.gateway.http import Headers, HttpError, Request
 from eventstore.gateway.limits import TenantLimits
 from eventstore.gateway.routes import Guard, Route
-from eventstore.tenancy import KeyUse, Registry, Tenant
+from eventstore.tenancy import Registry, Tenant
 from eventstore.tenancy.keys import KeyRing
 
 MAX_KEY_LENGTH: Final = 1_024
@@ -57,7 +57,7 @@ class Doorkeeper:
             raise HttpError(
                 401, f"expected a key of this registry, got {'another' if key else 'none'}: {_HOW}", (CHALLENGE,)
             )
-        if KeyUse(access.use) is not guard.value:
+        if access.use is not guard.value:
             raise HttpError(403, f"expected a {guard.value} key, got a {access.use} key")
         if not access.tenant.enabled:
             raise HttpError(403, "the tenant of this key is disabled")

@@ -1,6 +1,7 @@
 """Events in: the calls of the Segment API, and our own envelope. An answer of 200 says that Kafka has them."""
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from eventstore import metrics
 from eventstore.errors import KafkaError, TransientKafkaError
 from eventstore.events import Coordinates, Rejected
 from eventstore.events.decode import MAX_EVENT_BYTES
@@ -17,7 +19,7 @@ from eventstore.gateway.http import HttpError, Request, Response, encode
 from eventstore.gateway.intake import Intake, Refused, RefusedEvent
 from eventstore.gateway.posting import batch_operation, call_operation, envelopes_operation
 from eventstore.gateway.routes import Guard, Handler, Route
-from eventstore.stream.dead_letters import Reject
+from eventstore.stream.dead_letters import Reject, dead_letter_headers
 from eventstore.stream.publisher import Outgoing
 from eventstore.tenancy import Tenant
 
@@ -28,17 +30,19 @@ NEVER_IN_KAFKA: Final = -1
 SHORT: Final = {"t": "track", "i": "identify", "p": "page", "s": "screen", "g": "group", "a": "alias"}
 """How Segment's library for browsers names the calls."""
 LINES_AT_ONCE: Final = 500
+MAX_EVENTS: Final = 10_000
+"""Of a request that is not a stream: what the smallest batch of real events can hold, and no flood of rejects in one."""
+TURN: Final = 500
+"""Events that are judged before others' requests have their turn: some milliseconds."""
 RETRY_AFTER: Final = ("retry-after", "1")
+_ACCEPTED: Final = metrics.HTTP_EVENTS.labels("accepted")
+_REJECTED: Final = metrics.HTTP_EVENTS.labels("rejected")
 
 
 class Publisher(Protocol):
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Returns when Kafka has confirmed every one."""
         ...
-
-
-class DeadLetters(Protocol):
-    async def send(self, rejects: Sequence[Reject]) -> None: ...
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -74,7 +78,7 @@ class Collector:
 
     doorkeeper: Doorkeeper
     publisher: Publisher
-    dead_letters: DeadLetters
+    dead_letters: Publisher
     events_topic: str
     max_future_micros: int
     max_request_bytes: int
@@ -116,11 +120,11 @@ class Collector:
         """Calls that each name their type. Bad ones are told by their place, good ones are accepted."""
         batch = read_json(_batch, await request.body(MAX_BATCH_BYTES))
         tenant = request.tenant or self._tenant_of(batch.writeKey)
-        self.doorkeeper.charge(tenant, len(batch.batch))
+        self._charge(tenant, batch.batch)
         intake = self._intake(tenant, request)
         delivery = Delivery(tenant.name, request.received_micros, batch.sentAt, batch.context)
-        for raw in batch.batch:
-            intake.call(bytes(raw), delivery)
+        async for raw in _in_turns(batch.batch):
+            intake.call(raw, delivery)
         await self._settle(request, intake)
         return _receipt(intake)
 
@@ -138,23 +142,29 @@ class Collector:
             await self._settle(request, intake)
             return _receipt(intake, refusal=400)
         envelopes = read_json(_list, raw)
-        self.doorkeeper.charge(intake.tenant, len(envelopes))
-        for each in envelopes:
-            intake.envelope(bytes(each))
+        self._charge(intake.tenant, envelopes)
+        async for each in _in_turns(envelopes):
+            intake.envelope(each)
         await self._settle(request, intake)
         return _receipt(intake)
 
     async def _stream(self, request: Request, intake: Intake) -> None:
-        async for lines in request.lines(MAX_EVENT_BYTES, LINES_AT_ONCE):
-            try:
+        try:
+            async for lines in request.lines(MAX_EVENT_BYTES, LINES_AT_ONCE):
                 self.doorkeeper.charge(intake.tenant, len(lines))
                 for line in lines:
                     intake.envelope(line)
                 await self._settle(request, intake)
-            except HttpError as error:
-                done = intake.accepted_count + intake.refused_count
-                told = f"{error.detail}; {done} lines are done with: go on behind them"
-                raise HttpError(error.status, told, error.headers) from error
+        except HttpError as error:
+            done = intake.accepted_count + intake.refused_count
+            told = f"{error.detail}; {done} lines are done with: go on behind them"
+            raise HttpError(error.status, told, error.headers) from error
+
+    def _charge(self, tenant: Tenant, events: Sequence[msgspec.Raw]) -> None:
+        """Raises HttpError: 413, 429."""
+        if len(events) > MAX_EVENTS:
+            raise HttpError(413, f"expected at most {MAX_EVENTS} events, got {len(events)}; send them in parts")
+        self.doorkeeper.charge(tenant, len(events))
 
     def _tenant_of(self, key: str | None) -> Tenant:
         return self.doorkeeper.tenant_of(key, Guard.WRITE)
@@ -170,13 +180,15 @@ class Collector:
         with confirming():
             # the bad ones first: should they fail, nothing of the request has been accepted
             if refused:
-                await self.dead_letters.send([self._dead_letter(each, request.received_micros) for each in refused])
+                await self.dead_letters.publish([self._dead_letter(each, request.received_micros) for each in refused])
             if accepted:
                 await self.publisher.publish(accepted)
             intake.settle(accepted, refused)
+        _ACCEPTED.inc(len(accepted))
+        _REJECTED.inc(len(refused))
 
-    def _dead_letter(self, event: RefusedEvent, received_micros: int) -> Reject:
-        return Reject(
+    def _dead_letter(self, event: RefusedEvent, received_micros: int) -> Outgoing:
+        reject = Reject(
             rejected=Rejected(event.refused.reason, event.refused.detail),
             coordinates=Coordinates(self.events_topic, NEVER_IN_KAFKA, received_micros),
             key=event.key,
@@ -184,6 +196,15 @@ class Collector:
             headers=[],
             timestamp_ms=received_micros // 1_000,
         )
+        return Outgoing(event.key, event.value, dead_letter_headers(reject, received_micros / 1_000_000))
+
+
+async def _in_turns(events: Sequence[msgspec.Raw]) -> AsyncIterator[bytes]:
+    """Each event; every so many, others' requests have their turn."""
+    for place, event in enumerate(events, 1):
+        yield bytes(event)
+        if not place % TURN:
+            await asyncio.sleep(0)
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,6 +20,11 @@ HTML: Final = ("content-type", "text/html; charset=utf-8")
 
 MAX_QUERY_BYTES: Final = 64 * 1024
 MAX_QUERY_FIELDS: Final = 1_000
+MAX_BODY_BYTES: Final = 256 * 2**20
+MAX_BLANK_LINES: Final = 100_000
+"""Of a stream: they cost no token, so a body of nothing else has to have an end."""
+STEP: Final = 256 * 1024
+"""Unpacked bytes that are looked at together."""
 LINGER_BYTES: Final = 16 * 2**20
 """Of a body that is too large: more than that is not worth a polite answer."""
 GZIP: Final = 16 + zlib.MAX_WBITS
@@ -27,14 +32,45 @@ GZIP: Final = 16 + zlib.MAX_WBITS
 Header = tuple[str, str]
 
 
-class Headers(Protocol):
-    """A request's headers, by their names in small letters."""
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+"""ASGI's: the next part of the body, or word that the sender has gone."""
 
-    def __contains__(self, key: str) -> bool: ...
 
-    def get(self, key: str, default: str | None = None) -> str | None:
+class Headers:
+    """A request's headers, by their names in small letters. Of a name that came twice the first value counts."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[bytes, bytes] = {}
+        for name, value in pairs:
+            self._values.setdefault(name, value)
+
+    def __contains__(self, name: str) -> bool:
+        return name.encode() in self._values
+
+    def get(self, name: str) -> str | None:
         """The value of a header."""
-        ...
+        value = self._values.get(name.encode())
+        return None if value is None else value.decode("latin-1")
+
+
+@dataclass(slots=True)
+class BodyBytes:
+    """How many bytes of bodies are held at a time, over all requests: each is bounded, and so are all together."""
+
+    most: int
+    held: int = 0
+
+    def hold(self, count: int) -> None:
+        """Raises HttpError: 503, there are too many."""
+        if self.held + count > self.most:
+            raise HttpError(503, "too much is being posted at a time: try again", (("retry-after", "1"),))
+        self.held += count
+
+    def release(self, count: int) -> None:
+        self.held -= count
 
 
 class HttpError(Exception):
@@ -97,15 +133,16 @@ class Request:
     path: str
     query_string: str
     headers: Headers
-    stream: Any
-    """RSGI's protocol: called it gives the body, iterated its parts."""
+    receive: Receive
     body_seconds: float
     received_micros: int
-    client: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
     """What the path's placeholders stand for, decoded."""
     tenant: Tenant | None = None
     """Whose key it came with; None where a route asks for none, or takes it from the body."""
+    bodies: BodyBytes = field(default_factory=lambda: BodyBytes(MAX_BODY_BYTES))
+    held: int = 0
+    """Of `bodies`, until the answer has been sent."""
 
     def query(self) -> dict[str, str]:
         """The query's fields, each at most once.
@@ -132,25 +169,16 @@ class Request:
         Raises:
             HttpError: too large, too slow, or not what its headers say.
         """
-        packed = self._packed()
-        length = self._length()
+        packed, length = self._packed(), self._length()
         try:
             async with asyncio.timeout(self.body_seconds):
-                if length is None:
-                    received = await self._parts(most)
-                elif length <= most:
-                    received = await self.stream()
-                else:
-                    received = await self._let_pass()
+                if length is not None and length > most:
+                    await self._let_pass()
+                    raise self._too_large(most)
+                received = await self._whole(most, length)
         except TimeoutError:
             raise HttpError(408, f"expected the whole body within {self.body_seconds:g} s") from None
-        except HttpError:
-            raise
-        except Exception as error:  # RSGI's own, when the sender goes away in the middle
-            raise HttpError(400, "expected the whole body, the connection ended before") from error
-        if (length or len(received)) > most:
-            raise self._too_large(most)
-        return unpacked(received, most) if packed else received
+        return b"".join(self._unpacked(received, most)) if packed else received
 
     async def lines(self, longest: int, at_once: int) -> AsyncIterator[list[bytes]]:
         """The body's lines as they come, empty ones left out, so many at once: a body of any length needs little memory.
@@ -158,58 +186,81 @@ class Request:
         Raises:
             HttpError: a line longer than `longest` bytes, too slow, or not what the headers say.
         """
-        unpacker = zlib.decompressobj(GZIP) if self._packed() else None
-        rest, lines = b"", []
+        unpacker = Unpacker() if self._packed() else None
+        rest, lines, blank = b"", [], 0
         async for part in self._timely():
-            packed = part
-            while packed:
-                plain = packed if unpacker is None else unpacker_step(unpacker, packed)
-                packed = b"" if unpacker is None else unpacker.unconsumed_tail
+            for plain in (part,) if unpacker is None else unpacker.feed(part):
                 *whole, rest = (rest + plain).split(b"\n")
-                lines += [line for line in whole if line.strip()]
+                told = [line for line in whole if line.strip()]
+                lines += told
+                blank += len(whole) - len(told)
                 if len(rest) > longest:
                     raise HttpError(413, f"expected lines of at most {longest} bytes")
+                if blank > MAX_BLANK_LINES:
+                    raise HttpError(400, f"expected events, got more than {MAX_BLANK_LINES} empty lines")
                 while len(lines) >= at_once:
                     yield lines[:at_once]
                     lines = lines[at_once:]
-        if unpacker is not None and not unpacker.eof:
-            raise HttpError(400, "expected one whole gzip member, got one cut short")
+                await asyncio.sleep(0)  # others' requests have their turn, however much a part unpacks to
+        if unpacker is not None:
+            unpacker.finish()
         if lines := [*lines, *([rest] if rest.strip() else [])]:
             yield lines
 
-    async def _timely(self) -> AsyncIterator[bytes]:
-        """The body's parts, each within the time that a whole one may take."""
-        parts = aiter(self.stream)
-        while True:
-            try:
-                async with asyncio.timeout(self.body_seconds):
-                    part = await anext(parts)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise HttpError(408, f"expected more of the body within {self.body_seconds:g} s") from None
-            except Exception as error:
-                raise HttpError(400, "expected the whole body, the connection ended before") from error
-            yield bytes(part)
+    async def _part(self) -> tuple[bytes, bool]:
+        """The next part of the body, and whether more may follow.
 
-    async def _let_pass(self) -> bytes:
-        """Take in what a client sends before it looks at an answer: told too early, it would only see a broken connection."""
-        passed = 0
-        async for part in self.stream:
-            passed += len(part)
-            if passed > LINGER_BYTES:
-                break
-        return b""
+        Raises:
+            HttpError: 400, the sender has gone before the body's end: half an event must not pass for a whole one.
+        """
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise HttpError(400, "expected the whole body, the connection ended before")
+        return message.get("body", b""), message.get("more_body", False)
 
-    async def _parts(self, most: int) -> bytes:
-        """A body whose length nobody has told."""
-        parts, size = [], 0
-        async for part in self.stream:
+    async def _whole(self, most: int, length: int | None) -> bytes:
+        parts, size, more = [], 0, True
+        while more and size != length:  # at its length it ends: word that nothing follows would be one more wait
+            part, more = await self._part()
             size += len(part)
             if size > most:
                 raise self._too_large(most)
-            parts.append(bytes(part))
-        return b"".join(parts)
+            self._hold(len(part))
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _timely(self) -> AsyncIterator[bytes]:
+        """The body's parts, each within the time that a whole one may take."""
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(self.body_seconds):
+                    part, more = await self._part()
+            except TimeoutError:
+                raise HttpError(408, f"expected more of the body within {self.body_seconds:g} s") from None
+            yield part
+
+    async def _let_pass(self) -> None:
+        """Take in what a client sends before it looks at an answer: told too early, it would only see a broken connection."""
+        passed, more = 0, True
+        while more and passed <= LINGER_BYTES:
+            part, more = await self._part()
+            passed += len(part)
+
+    def _unpacked(self, packed: bytes, most: int) -> Iterator[bytes]:
+        """What gzip packed; unpacking stops at `most` bytes, however small the packed bytes were."""
+        unpacker, size = Unpacker(), 0
+        for plain in unpacker.feed(packed):
+            size += len(plain)
+            if size > most:
+                raise HttpError(413, f"expected at most {most} bytes once unpacked; send it in parts")
+            self._hold(len(plain))
+            yield plain
+        unpacker.finish()
+
+    def _hold(self, count: int) -> None:
+        self.bodies.hold(count)
+        self.held += count
 
     def _packed(self) -> bool:
         coding = (self.headers.get("content-encoding") or "identity").strip().lower()
@@ -226,31 +277,31 @@ class Request:
         return HttpError(413, f"expected a body of at most {most} bytes; send it in parts")
 
 
-STEP: Final = 256 * 1024
-"""Unpacked bytes of a stream that are looked at together."""
+class Unpacker:
+    """Undoes gzip, step by step: one member, or several behind each other, which is as good (RFC 1952)."""
 
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(GZIP)
+        self._begun = False
 
-def unpacker_step(unpacker: Any, packed: bytes) -> bytes:
-    try:
-        plain: bytes = unpacker.decompress(packed, STEP)
-    except zlib.error as error:
-        raise HttpError(400, f"expected a gzip body, got one that cannot be unpacked: {error}") from error
-    return plain
+    def feed(self, packed: bytes) -> Iterator[bytes]:
+        """What a part unpacks to, `STEP` bytes at a time.
 
+        Raises:
+            HttpError: 400, it is not gzip.
+        """
+        while packed:
+            if self._member.eof:
+                self._member = zlib.decompressobj(GZIP)
+            self._begun = True
+            try:
+                plain = self._member.decompress(packed, STEP)
+            except zlib.error as error:
+                raise HttpError(400, f"expected a gzip body, got one that cannot be unpacked: {error}") from error
+            packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            yield plain
 
-def unpacked(packed: bytes, most: int) -> bytes:
-    """What gzip packed; unpacking stops at `most` bytes, however small the packed bytes were.
-
-    Raises:
-        HttpError: larger, or not one whole gzip member.
-    """
-    unpacker = zlib.decompressobj(GZIP)
-    try:
-        whole = unpacker.decompress(packed, most + 1)
-    except zlib.error as error:
-        raise HttpError(400, f"expected a gzip body, got one that cannot be unpacked: {error}") from error
-    if len(whole) > most:
-        raise HttpError(413, f"expected at most {most} bytes once unpacked; send it in parts")
-    if not unpacker.eof or unpacker.unused_data:
-        raise HttpError(400, "expected one whole gzip member, got one cut short or with more behind it")
-    return whole
+    def finish(self) -> None:
+        """Raises HttpError: 400, the last member has been cut short."""
+        if not self._begun or not self._member.eof:
+            raise HttpError(400, "expected whole gzip members, got one cut short")

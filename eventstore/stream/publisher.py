@@ -3,26 +3,35 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final, NamedTuple, Self
 
+import structlog
 from confluent_kafka import KafkaError as Code
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
 from eventstore.config import KafkaSettings, ProducerSettings
-from eventstore.errors import TransientKafkaError
+from eventstore.errors import KafkaError, PermanentKafkaError, TransientKafkaError
 from eventstore.stream.client import open_client, producer_config
 from eventstore.stream.failures import kafka_error, mapped
+
+log = structlog.stdlib.get_logger(__name__)
 
 DUE_SECONDS: Final = 0.002
 """Between two looks for confirmations while any is due. A thread that waits for them would fight the loop for the interpreter's
 lock once a record: a fifth of the gateway's CPU."""
 IDLE_SECONDS: Final = 1.0
 """The same while none is: what the client has to say of its brokers comes by the same way."""
+NOTE_SECONDS: Final = 1.0
+"""Between two lines of the log about refusals, however many records they meet."""
+
+Headers = list[tuple[str, bytes | None]]
 
 
 class Outgoing(NamedTuple):
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None = None
 
 
 class _Pending:
@@ -53,6 +62,9 @@ class Publisher:
     def __init__(self, kafka: KafkaSettings, producer: ProducerSettings, topic: str) -> None:
         """Raises ConfigurationError if librdkafka refuses a setting."""
         self.topic = topic
+        self.fatal: str | None = None
+        """Why nothing can be published any more, until the process is started anew."""
+        self._noted = -NOTE_SECONDS
         self.loop = asyncio.get_running_loop()
         self._patience = producer.delivery_timeout + 5.0
         self._doing = f"publishing to {topic}"
@@ -74,18 +86,43 @@ class Publisher:
             PermanentKafkaError: the topic is missing, access is refused, a record is too large for the topic.
         """
         pending = _Pending(self)
-        messages: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in records]
-        with mapped(self._doing):
-            pending.left = self._client.produce_batch(self.topic, messages, on_delivery=pending.delivered)
+        refusal = self._hand_over(records, pending)
         if pending.left:
             self._expect()
             await pending.future
-        refusal = next((error for each in messages if (error := each.get("_error")) is not None), pending.error)
+        refusal = refusal or pending.error
         if refusal is None:
             return
         if refusal.code() == Code._QUEUE_FULL:  # noqa: SLF001 — so the client spells it
             raise TransientKafkaError(f"{self._doing}: too much waits for Kafka's confirmation; try again later")
-        raise kafka_error(refusal, self._doing)
+        error = kafka_error(refusal, self._doing)
+        self._note(error, fatal=refusal.fatal())
+        raise error
+
+    def _note(self, error: KafkaError, *, fatal: bool) -> None:
+        """What never passes by itself is the operator's to know, not only the callers'."""
+        if fatal:
+            self.fatal = str(error)
+        if isinstance(error, PermanentKafkaError) and (now := monotonic()) - self._noted >= NOTE_SECONDS:
+            self._noted = now
+            log.error("Kafka refuses what is published", error=str(error), fatal=fatal)
+
+    def _hand_over(self, records: Sequence[Outgoing], pending: _Pending) -> Any:
+        """Queue the records; why one of them cannot be, if so. `pending.left` is how many are."""
+        if not any(record.headers for record in records):
+            messages: list[dict[str, Any]] = [{"key": record.key, "value": record.value} for record in records]
+            with mapped(self._doing):
+                pending.left = self._client.produce_batch(self.topic, messages, on_delivery=pending.delivered)
+            return next((error for each in messages if (error := each.get("_error")) is not None), None)
+        for key, value, headers in records:  # the client's batches know no headers
+            try:
+                self._client.produce(self.topic, value, key, headers=headers, on_delivery=pending.delivered)
+            except BufferError:
+                return Code(Code._QUEUE_FULL)  # noqa: SLF001
+            except KafkaException as error:
+                return error.args[0]
+            pending.left += 1
+        return None
 
     def confirmed(self) -> None:
         """All records of a call are."""

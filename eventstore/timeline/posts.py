@@ -113,12 +113,12 @@ class SeenPosts:
         for bucket in dropwhile(lambda each: bid not in (None, each.bid), buckets):
             more = True
             while more:
-                asked = limit - len(found)
-                posts = await store.posts(Partition(query.uid, query.tenant, bucket.bid), after, asked)
+                # whole pages, however few are still wanted: old posts among them must not cost a request each
+                posts = await store.posts(Partition(query.uid, query.tenant, bucket.bid), after, limit)
                 found += [seen for seen in posts if seen.last_ms >= since]
-                if len(found) == limit:
-                    return PostsPage(found, _cursor(query, bucket.bid, found[-1].post))
-                more = len(posts) == asked
+                if len(found) >= limit:
+                    return PostsPage(found[:limit], _cursor(query, bucket.bid, found[limit - 1].post))
+                more = len(posts) == limit
                 after = posts[-1].post if more else ""
         return PostsPage(found, None)
 

@@ -18,6 +18,7 @@ from eventstore.gateway.latest import LatestReader
 from eventstore.tenancy import Tenant
 from eventstore.timeline import Timeline
 from tests.builders import DAY_MS, NOW_MS, registry, stored, tier
+from tests.gateways import no_body
 from tests.timeline_memory import MemoryStore
 
 pytestmark = pytest.mark.unit
@@ -53,7 +54,7 @@ class Desk:
 
     async def ask(self, query: str = "") -> Response:
         return await self.reader.latest(Request(
-            method="GET", path="", query_string=query, headers=NO_HEADERS, stream=None, body_seconds=1.0,
+            method="GET", path="", query_string=query, headers=NO_HEADERS, receive=no_body, body_seconds=1.0,
             received_micros=NOW_MS * 1_000, params={"uid": "u1"}, tenant=SHOP,
         ))  # fmt: skip
 

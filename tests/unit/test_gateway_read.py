@@ -21,6 +21,7 @@ from eventstore.gateway.read import Reader
 from eventstore.tenancy import RateLimit, Tenant
 from eventstore.timeline import Timeline
 from tests.builders import DAY_MS, NOW_MS, registry, tier
+from tests.gateways import no_body
 from tests.timeline_memory import MemoryStore
 
 pytestmark = pytest.mark.unit
@@ -74,7 +75,7 @@ class Desk:
 
     def request(self, query: str = "", tenant: Tenant | None = None, headers: Any = NO_HEADERS) -> Request:
         return Request(
-            method="GET", path="", query_string=query, headers=headers, stream=None, body_seconds=1.0,
+            method="GET", path="", query_string=query, headers=headers, receive=no_body, body_seconds=1.0,
             received_micros=NOW_MS * 1_000, params={"uid": "u1"}, tenant=tenant or self.tenant,
         )  # fmt: skip
 

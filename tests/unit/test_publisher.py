@@ -13,6 +13,7 @@ from tests.fake_cql import free_port
 pytestmark = pytest.mark.unit
 
 ONE = Outgoing(b"shop:u1", b"{}")
+HEADED = Outgoing(b"shop:u1", b"{}", [("why", b"because")])
 
 
 def with_publisher(use: Callable[[Publisher], Awaitable[None]]) -> None:
@@ -50,10 +51,11 @@ def test_a_full_queue_refuses_at_once_what_it_has_no_room_for() -> None:
     with_publisher(use)
 
 
-def test_a_call_of_which_only_a_part_was_taken_ends_when_that_part_is_done_with() -> None:
+@pytest.mark.parametrize("record", [ONE, HEADED], ids=["plain", "with headers"])
+def test_a_call_of_which_only_a_part_was_taken_ends_when_that_part_is_done_with(record: Outgoing) -> None:
     async def use(publisher: Publisher) -> None:
         with pytest.raises(TransientKafkaError, match="too much waits"):
-            await publisher.publish([ONE] * 5)
+            await publisher.publish([record] * 5)
         with pytest.raises(TransientKafkaError, match="publishing to events"):  # there is room again
             await publisher.publish([ONE])
 

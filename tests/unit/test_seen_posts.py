@@ -80,6 +80,21 @@ def test_pages_give_every_post_of_the_range_once_the_newest_bucket_first(limit: 
     assert order == ["a", "b", "c", "d", "e", "f"]
 
 
+def test_posts_before_the_range_cost_no_question_each() -> None:
+    class Counting(MemoryStore):
+        questions = 0
+
+        async def posts(self, partition: Partition, after: str, limit: int) -> list[SeenPost]:
+            self.questions += 1
+            return await super().posts(partition, after, limit)
+
+    store = Counting()
+    store.impressions = shown(a=0, **{f"old{number:03}": 1 for number in range(300)}).impressions
+    page = asyncio.run(over(store).page(PostsQuery("shop", "u1", NOW_MS), limit=2))
+    assert [each.post for each in page.posts] == ["a"]
+    assert store.questions <= 301 // 2 + 2  # whole pages; one of one post each would be 300
+
+
 def test_a_cursor_keeps_to_the_range_and_the_user_that_it_was_given_for() -> None:
     store = shown(a=0, b=DAY_MS)
     first = asyncio.run(over(store).page(PostsQuery("shop", "u1", NOW_MS - 2 * DAY_MS), limit=1))
