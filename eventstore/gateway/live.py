@@ -17,7 +17,7 @@ from eventstore.events.stored import StoredEvent
 from eventstore.gateway.access import Doorkeeper, bearer
 from eventstore.gateway.http import EVENT_STREAM, HttpError, Request, Streamed, encode
 from eventstore.gateway.questions import fields_of
-from eventstore.gateway.read import ONE_LINE, USER
+from eventstore.gateway.read import ONE_LINE, PART_BYTES, USER
 from eventstore.gateway.routes import Guard, Route
 from eventstore.ingest.admission import Admission, Admitted, ClockRules
 from eventstore.stream.chunk import Record
@@ -34,6 +34,10 @@ CATCH_UP: Final = 200_000
 """Most records of a partition that are read again for a reader who comes back; that takes about half a second."""
 REMEMBERED: Final = 1_000
 """Events by which a reader is spared a double that a producer has sent twice."""
+TURN: Final = 200
+"""Records of the past that are judged before others have their turn: some milliseconds."""
+OPEN_SECONDS: Final = 30.0
+"""Until a feed that does not begin is given up; what Kafka itself is asked for has deadlines of its own below that."""
 RETRY_MS: Final = 1_000
 """When a browser comes again after a break."""
 BROKEN_SECONDS: Final = 1.0
@@ -101,6 +105,19 @@ def _event(place: Place, data: bytes) -> bytes:
     return b"id: %s\ndata: %s\n\n" % (str(place).encode(), data.translate(ONE_LINE))
 
 
+def _in_parts(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Joined, in parts of about PART_BYTES: the server takes some parts ahead of what a reader has read, whatever their size."""
+    part, size = [], 0
+    for line in lines:
+        part.append(line)
+        size += len(line)
+        if size >= PART_BYTES:
+            yield b"".join(part)
+            part, size = [], 0
+    if part:
+        yield b"".join(part)
+
+
 def _mark(place: Place) -> bytes:
     """No event: a browser remembers the place, and proxies see that the connection lives."""
     return b": beat\nid: %s\n\n" % str(place).encode()
@@ -123,6 +140,8 @@ class Live:
     clock: Callable[[], int]
     """Microseconds since the epoch."""
     erasures: Erasures = field(default_factory=Erasures)
+    open: int = 0
+    """Feeds that are open, or about to be."""
     _hearing: bool = False
     """Whether `erasures` is as the table is."""
 
@@ -140,16 +159,24 @@ class Live:
         key = _key(tenant.name, request.params["uid"])
         if not self._hearing:
             raise _NO_KAFKA
-        if len(self.tail) >= self.most:
+        if self.open >= self.most:
             raise HttpError(
                 503, f"expected at most {self.most} live feeds at a time: try again", (("retry-after", "5"),)
             )
+        self.open += 1
         try:
-            watch = await self.tail.watch(key)
-        except KafkaError as error:
-            raise self._away(error) from error
+            async with asyncio.timeout(OPEN_SECONDS):
+                return await self._opened(request, key, last, stored=since == "stored")
+        except BaseException as error:
+            self.open -= 1
+            if isinstance(error, KafkaError | TimeoutError):
+                raise self._away(error) from error
+            raise
+
+    async def _opened(self, request: Request, key: bytes, last: Place | None, *, stored: bool) -> Streamed:
+        watch = await self.tail.watch(key)
         try:
-            parts = await self._begun(request, watch, last, stored=since == "stored")
+            parts = await self._begun(request, watch, last, stored=stored)
             await anext(parts)
             return Streamed(parts, STREAM, lasting=True)
         except BaseException:
@@ -162,23 +189,29 @@ class Live:
         """The feed with what was missed at its head: until that is read, a failure still has a status of its own."""
         feed = Feed(self._admission)
         reachable = max(watch.held.first, watch.start - CATCH_UP)
-        resumed = last is not None and last.partition == watch.partition and last.offset >= reachable
         head = [b"retry: %d\n\n" % RETRY_MS]
-        try:
-            if resumed and last is not None:
-                since = last.offset
-            elif last is not None or stored:
-                since = max(reachable, (await self.tail.committed(self.group)).get(watch.partition, reachable))
-                head += [RESET] if last is not None else []
-            else:
-                since = watch.start
-            part = await self.tail.past(watch, since)
-        except KafkaError as error:
-            raise self._away(error) from error
-        head += feed.lines(part.records)
+        if last is not None and await self._holds(watch, last, reachable):
+            since = last.offset
+            watch.skip_to(since)  # another gateway may have been further than this one is
+        elif last is not None or stored:
+            since = max(reachable, (await self.tail.committed(self.group)).get(watch.partition, reachable))
+            head += [RESET] if last is not None else []
+        else:
+            since = watch.start
+        part = await self.tail.past(watch, since)
+        for place, record in enumerate(part.records, 1):
+            head += feed.lines([record])
+            if not place % TURN:
+                await asyncio.sleep(0)
         end = watch.start if part.whole else (part.records[-1].offset() or 0) + 1
         head.append(_mark(Place(watch.partition, end)))
         return self._parts(request, watch, feed, head, whole=part.whole)
+
+    async def _holds(self, watch: Watch, last: Place, reachable: int) -> bool:
+        """Whether what follows a place can still be had. One beyond the end is of another topic of this name, made anew."""
+        if last.partition != watch.partition or last.offset < reachable:
+            return False
+        return last.offset <= watch.start or last.offset <= await self.tail.end(watch.partition)
 
     async def _parts(
         self, request: Request, watch: Watch, feed: Feed, head: list[bytes], *, whole: bool
@@ -186,13 +219,14 @@ class Live:
         metrics.LIVE_FEEDS.inc()
         try:
             yield b""  # once it has begun, its end is certain to be run, whether or not anything is sent
-            yield b"".join(head)
+            for part in _in_parts(head):
+                yield part
             while whole:  # else the reader comes again for the rest
                 records = await watch.take(self.heartbeat)
                 self.doorkeeper.tenant_of(bearer(request.headers), Guard.READ)  # a revoked key opens no longer
-                if lines := list(feed.lines(records)):
-                    yield b"".join(lines)
-                elif not records:
+                for part in _in_parts(feed.lines(records)):
+                    yield part
+                if not records:
                     yield _mark(Place(watch.partition, watch.position))
         except WatchEnded as ended:
             metrics.LIVE_ENDED.labels(ended.why.value).inc()
@@ -200,6 +234,7 @@ class Live:
             log.info("live feed closed", reason=error.detail)
         finally:
             metrics.LIVE_FEEDS.dec()
+            self.open -= 1
             self.tail.leave(watch)
 
     async def hear_erasures(self, table: ErasureTable) -> None:
@@ -218,8 +253,8 @@ class Live:
     def _admission(self) -> Admission:
         return Admission(self.registry(), self.clock(), self.rules, self.erasures)
 
-    def _away(self, error: KafkaError) -> HttpError:
-        log.warning("no live feed", error=str(error))
+    def _away(self, error: KafkaError | TimeoutError) -> HttpError:
+        log.warning("no live feed", error=str(error) or f"Kafka has not answered within {OPEN_SECONDS:g} s")
         return _NO_KAFKA
 
 

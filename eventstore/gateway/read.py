@@ -22,7 +22,7 @@ from eventstore.timeline import DEFAULT_PAGE, MAX_PAGE, Timeline, TimelineQuery
 USER: Final = "/v1/tenants/{tenant}/users/{uid}"
 FORMATS: Final = ("json", "ndjson")
 PART_BYTES: Final = 64 * 1024
-"""Of an export that are sent together."""
+"""Of an export or a feed that are sent together."""
 
 ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 """Producers' JSON may hold line breaks between its tokens, never inside a string."""

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -25,6 +25,7 @@ PATIENCE: Final = 0.02
 """Seconds that one look waits for a record; one that comes earlier ends it. As long may a newcomer wait."""
 LOOK: Final = 1_000
 """Most records of one look."""
+QUEUE_KIBIBYTES: Final = 4 * 1_024
 NOTE_SECONDS: Final = 1.0
 """Between two notes of how far partitions have been read without anything for their watchers."""
 
@@ -51,7 +52,7 @@ class Follower:
                 "fetch.wait.max.ms": 50,
                 "fetch.error.backoff.ms": 100,
                 "fetch.queue.backoff.ms": 20,
-                "queued.max.messages.kbytes": 4 * 1_024,
+                "queued.max.messages.kbytes": QUEUE_KIBIBYTES,
             },
         )
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
@@ -181,7 +182,9 @@ def _end_all(watches: Iterable[Watch], why: Ending) -> None:
         watch.end(why)
 
 
-def _hand_over(found: Iterable[tuple[Watch, Record]]) -> None:
+def _hand_over(found: Sequence[tuple[Watch, Record]]) -> None:
+    for watch in {watch for watch, _ in found}:
+        watch.expect()
     for watch, record in found:
         watch.hear(record)
 

@@ -81,6 +81,11 @@ class Tail:
         """
         return await self._past.read(watch.key, watch.partition, since, watch.start)
 
+    async def end(self, partition: int) -> int:
+        """The offset behind the last record that a partition holds now. Raises KafkaError."""
+        held = await asyncio.to_thread(self._asked().held)
+        return held[partition].end if partition in held else 0
+
     async def committed(self, group: str) -> dict[int, int]:
         """Where a consumer group stands. Raises KafkaError."""
         return await asyncio.to_thread(self._asked().committed, group)

@@ -9,7 +9,7 @@ from eventstore.stream.chunk import Record
 from eventstore.stream.offsets import Held
 
 BUFFER_BYTES: Final = 2**20
-"""What waits for one reader; an event is at most 32 KiB."""
+"""What may wait for one reader when more comes; that is at most what the client holds of a partition (`follower.QUEUE_KIBIBYTES`)."""
 RECORD_BYTES: Final = 512
 """What a record takes beside its value, about."""
 
@@ -73,14 +73,26 @@ class Watch:
         self._bytes = 0
         return found
 
+    def skip_to(self, offset: int) -> None:
+        """Give nothing from before this offset: its reader has had it."""
+        self.start = max(self.start, offset)
+        kept = [record for record in self._records if (record.offset() or 0) >= offset]
+        self._records.clear()
+        self._bytes = 0
+        for record in kept:
+            self.hear(record)
+
+    def expect(self) -> None:
+        """More is about to come: who has not taken what came before is too slow. However much comes at once, it is no fault of his."""
+        if self._bytes > BUFFER_BYTES:
+            self.end(Ending.SLOW)
+
     def hear(self, record: Record) -> None:
-        if self._ending is not None:
+        if self._ending is not None or (record.offset() or 0) < self.start:
             return
         self._records.append(record)
         self._bytes += len(record.value() or b"") + RECORD_BYTES
         self.passed(record.offset() + 1)
-        if self._bytes > BUFFER_BYTES:
-            self.end(Ending.SLOW)
         self._stirred.set()
 
     def passed(self, offset: int) -> None:

@@ -1,6 +1,7 @@
 """The profile page in a real Chromium, against a real gateway, worker and store."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -150,6 +151,40 @@ def test_it_survives_a_restart_of_the_gateway(page: Any, world: World) -> None:
         publish(world, ("after", {}, 0), uid=uid)
         api.expect(rows(page, "after")).to_have_count(1)
         api.expect(rows(page)).to_have_count(3)
+
+
+def test_the_past_is_shown_while_kafka_is_away(page: Any, world: World) -> None:
+    publish(world, ("viewed", {}, 1), ("bought", {}, 2), uid="no-feed")
+    world.wait_until_committed()
+    with running_gateway(world, "--only", "read", EVENTSTORE_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1") as gateway:
+        open_user(page, gateway, "no-feed")
+        api.expect(rows(page)).to_have_count(2)
+        api.expect(page.locator("#status")).to_have_text("reconnecting …")
+
+
+def test_while_the_store_is_away_that_is_told_and_what_happens_is_shown(
+    page: Any, gateway: GatewayUnderTest, world: World
+) -> None:
+    away = {"status": 503, "json": {"error": "unavailable", "detail": "its store does not answer: try again"}}
+    page.route("**/events?*", lambda route: route.fulfill(**away))
+    open_user(page, gateway, "no-store")
+    api.expect(page.locator("#notice")).to_contain_text("The timeline cannot be read now")
+    publish(world, ("viewed", {}, 0), uid="no-store")
+    api.expect(rows(page)).to_have_count(1)
+    world.wait_until_committed()
+    page.unroute("**/events?*")
+    api.expect(page.locator("#notice")).to_be_hidden()
+    api.expect(rows(page)).to_have_count(1)
+
+
+def test_the_chart_covers_days_whose_events_are_not_loaded(page: Any, gateway: GatewayUnderTest, world: World) -> None:
+    publish(world, *(("viewed", {"n": n}, n // 3) for n in range(1_200)), uid="busy")  # 72 a day, 17 days
+    world.wait_until_committed()
+    open_user(page, gateway, "busy")
+    api.expect(page.locator("#total")).to_have_text("1,200")
+    api.expect(page.locator("#chart svg")).to_have_attribute(
+        "aria-label", re.compile("^1,200 events in 1[78] days, at most 7[0-9] a day$")
+    )
 
 
 def test_what_producers_publish_stays_text(page: Any, gateway: GatewayUnderTest) -> None:

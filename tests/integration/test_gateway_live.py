@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from itertools import count
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -151,6 +152,14 @@ def test_a_place_out_of_reach_is_told(world: World, gateway: GatewayUnderTest, u
         assert reader.next().data["event"] == "after"
 
 
+def test_a_place_beyond_the_end_is_of_another_topic(world: World, gateway: GatewayUnderTest, uid: str) -> None:
+    partition = partition_of(f"shop:{uid}".encode(), 4)
+    publish(world, uid, "before")
+    with watching(gateway, uid, f"{partition}.999999999") as reader:
+        assert reader.next().kind == "reset"
+        assert reader.next().data["event"] == "before"
+
+
 def test_a_reader_can_begin_with_what_the_timeline_may_lack(world: World, gateway: GatewayUnderTest, uid: str) -> None:
     publish(world, uid, "not stored")
     with watching(gateway, uid, query="?from=stored") as reader:
@@ -160,21 +169,34 @@ def test_a_reader_can_begin_with_what_the_timeline_may_lack(world: World, gatewa
 def test_a_slow_reader_is_let_go_of_and_finds_everything_when_he_comes_back(
     world: World, gateway: GatewayUnderTest, uid: str
 ) -> None:
-    big = 30_000 * "x"
-    with watching(gateway, uid).begun() as slow:
-        for start in range(0, 900, 100):
-            world.publish([record(uid, str(n), properties={"big": big}) for n in range(start, start + 100)])
+    """Beside him one who reads is shown everything as it comes. What is on its way to the slow one fills the buffers of two
+    kernels and of the server first: eight megabytes and more.
+    """
+    many, big = 600, 30_000 * "x"
+    read: list[str] = []
+
+    def keep_up(reader: FeedReader) -> None:
+        read.extend(reader.next().data["event"] for _ in range(many))
+
+    with watching(gateway, uid).begun() as slow, watching(gateway, uid).begun() as quick:
+        reading = Thread(target=keep_up, args=(quick,))
+        reading.start()
+        for start in range(0, many, 20):
+            world.publish([record(uid, str(n), properties={"big": big}) for n in range(start, start + 20)])
+            until(lambda start=start: len(read) == start + 20, "the reader who keeps up")  # type: ignore[misc]
+        reading.join()
+        assert read == [str(n) for n in range(many)]
         shown = [each.data["event"] for each in slow.rest()]
         place = slow.last_id
-    assert len(shown) < 900
-    while len(shown) < 900:  # what he missed comes in parts
+    assert len(shown) < many
+    while len(shown) < many:  # what he missed comes in parts
         with FeedReader(gateway, "shop", uid, READ, last_id=place) as again:
             for each in again.rest():
                 shown.append(each.data["event"])
-                if len(shown) == 900:
+                if len(shown) == many:
                     break
             place = again.last_id
-    assert shown == [str(n) for n in range(900)]
+    assert shown == [str(n) for n in range(many)]
 
 
 def test_a_key_that_is_revoked_ends_its_feeds(stack: RunningStack, world: World, uid: str) -> None:

@@ -1,6 +1,7 @@
 """What a live feed shows and where its reader stands, without any server."""
 
 import asyncio
+from dataclasses import dataclass, field
 
 import msgspec
 import pytest
@@ -8,13 +9,20 @@ from confluent_kafka import Message
 
 from eventstore.events import Coordinates, event_id
 from eventstore.events.erasure import Erasures
-from eventstore.gateway.http import HttpError
-from eventstore.gateway.live import REMEMBERED, Feed, Place
+from eventstore.gateway.access import Doorkeeper
+from eventstore.gateway.http import Headers, HttpError, Request, Streamed
+from eventstore.gateway.live import REMEMBERED, Feed, Live, Place
+from eventstore.gateway.routes import Guard
 from eventstore.gateway.ui import POLICY, ui_routes
 from eventstore.ingest.admission import Admission, ClockRules
+from eventstore.stream.follower import _hand_over
+from eventstore.stream.offsets import Held
 from eventstore.stream.partitioner import partition_of
+from eventstore.stream.past import Part
 from eventstore.stream.watch import BUFFER_BYTES, Ending, Watch, WatchEnded
+from eventstore.tenancy import Tenant
 from tests.builders import NOW_MS, envelope, registry
+from tests.gateways import no_body
 from tests.records import message
 
 pytestmark = pytest.mark.unit
@@ -83,17 +91,46 @@ def big(offset: int) -> Message:
     return message(offset, b"x" * (BUFFER_BYTES // 4))
 
 
-def test_a_reader_who_does_not_keep_up_is_sent_away() -> None:
+def burst(watch: Watch, offsets: range) -> None:
+    """As one look at Kafka hands over what it has found."""
+    _hand_over([(watch, big(offset)) for offset in offsets])
+
+
+def test_a_reader_who_has_not_taken_what_came_before_is_sent_away() -> None:
     async def scenario() -> None:
         watch = Watch(b"shop:u1", 3)
-        for offset in range(3):
-            watch.hear(big(offset))
+        burst(watch, range(3))
         assert [record.offset() for record in await watch.take(0)] == [0, 1, 2]
-        for offset in range(3, 9):
-            watch.hear(big(offset))
+        burst(watch, range(3, 9))
+        burst(watch, range(9, 10))
         with pytest.raises(WatchEnded) as ended:
             await watch.take(0)
         assert ended.value.why is Ending.SLOW
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_who_keeps_up_is_not_sent_away_however_much_comes_at_once() -> None:
+    async def scenario() -> None:
+        watch = Watch(b"shop:u1", 3)
+        for start in (0, 12, 24):
+            burst(watch, range(start, start + 12))  # three times what may wait
+            assert [record.offset() for record in await watch.take(0)] == list(range(start, start + 12))
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_is_not_given_again_what_another_gateway_has_given_him() -> None:
+    async def scenario() -> None:
+        watch = Watch(b"shop:u1", 3)
+        watch.start = 5
+        burst(watch, range(5, 7))
+        watch.skip_to(8)
+        assert (watch.position, await watch.take(0.001)) == (8, [])
+        burst(watch, range(7, 10))
+        assert [record.offset() for record in await watch.take(0)] == [8, 9]
+        watch.skip_to(3)
+        assert watch.position == 10
 
     asyncio.run(scenario())
 
@@ -119,6 +156,123 @@ def test_a_reader_who_waits_hears_that_his_feed_has_ended() -> None:
         with pytest.raises(WatchEnded) as ended:
             await waiting
         assert ended.value.why is Ending.STOPPED
+
+    asyncio.run(scenario())
+
+
+@dataclass
+class Kafka:
+    """Stands in for the tail: one partition whose records are `first` to `last`, of which this gateway's follower has heard some."""
+
+    heard: int
+    """The offset that the follower reads next."""
+    end_offset: int
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+    watches: list[Watch] = field(default_factory=list)
+    read: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.free.set()
+
+    async def watch(self, key: bytes) -> Watch:
+        await self.free.wait()
+        watch = Watch(key, 3)
+        watch.start, watch.held = self.heard, Held(0, self.heard)
+        self.watches.append(watch)
+        return watch
+
+    async def past(self, watch: Watch, since: int) -> Part:
+        self.read.append((since, watch.start))
+        return Part([message(offset) for offset in range(since, watch.start)], whole=True)
+
+    async def committed(self, _: str) -> dict[int, int]:
+        return {3: 0}
+
+    async def end(self, _: int) -> int:
+        return self.end_offset
+
+    def leave(self, watch: Watch) -> None:
+        self.watches.remove(watch)
+
+
+class OpenDoor(Doorkeeper):
+    """Whatever the key is."""
+
+    def tenant_of(self, key: str | None, guard: Guard) -> Tenant:
+        return self.registry().tenants["shop"]
+
+
+def live(kafka: Kafka, most: int = 10) -> Live:
+    known = registry()
+    doorkeeper = OpenDoor(lambda: known, lambda: 0.0)
+    made = Live(doorkeeper, kafka, lambda: known, ClockRules(), "workers", 60.0, most, lambda: NOW_MS * 1_000)  # type: ignore[arg-type]
+    made._hearing = True
+    return made
+
+
+def asked(last: str = "") -> Request:
+    return Request(
+        method="GET", path="", query_string="", headers=Headers([(b"last-event-id", last.encode())] if last else []),
+        receive=no_body, body_seconds=1.0, received_micros=0, params={"uid": "u1"}, tenant=registry().tenants["shop"],
+    )  # fmt: skip
+
+
+def offsets(part: bytes) -> list[int]:
+    """Of the events in a part of a feed: the place behind each is its id."""
+    return [int(block.split(b"\n")[0].split(b".")[1]) - 1 for block in part.split(b"\n\n") if b'data: {"' in block]
+
+
+def test_a_reader_who_comes_from_a_gateway_that_is_further_is_given_nothing_twice() -> None:
+    async def scenario() -> None:
+        kafka = Kafka(heard=5, end_offset=9)
+        feed = await live(kafka).live(asked("3.8"))
+        head = await anext(aiter(feed.parts))
+        assert (offsets(head), b"reset" in head, b"id: 3.8" in head) == ([], False, True)
+        _hand_over([(kafka.watches[0], message(offset)) for offset in range(5, 10)])
+        assert offsets(await anext(aiter(feed.parts))) == [8, 9]
+
+    asyncio.run(scenario())
+
+
+def test_a_place_beyond_the_end_is_of_another_topic_and_told_so() -> None:
+    async def scenario() -> None:
+        kafka = Kafka(heard=5, end_offset=9)
+        feed = await live(kafka).live(asked("3.10"))
+        head = await anext(aiter(feed.parts))
+        assert (offsets(head), b"event: reset" in head) == ([0, 1, 2, 3, 4], True)
+
+    asyncio.run(scenario())
+
+
+def test_feeds_that_are_about_to_be_opened_count_among_those_there_may_be() -> None:
+    async def scenario() -> None:
+        kafka = Kafka(heard=0, end_offset=0)
+        kafka.free.clear()
+        site = live(kafka, most=2)
+        opening = [asyncio.create_task(site.live(asked())) for _ in range(5)]
+        await asyncio.sleep(0)
+        kafka.free.set()
+        found = await asyncio.gather(*opening, return_exceptions=True)
+        feeds = [each for each in found if isinstance(each, Streamed)]
+        assert [each.status for each in found if isinstance(each, HttpError)] == [503] * 3
+        await feeds[0].parts.aclose()  # type: ignore[attr-defined]  # a generator, as the service knows
+        assert (site.open, len(kafka.watches)) == (1, 1)
+        await site.live(asked())
+        assert site.open == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_feed_that_does_not_begin_is_given_up_and_its_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventstore.gateway.live.OPEN_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        kafka = Kafka(heard=0, end_offset=0)
+        kafka.free.clear()
+        site = live(kafka)
+        with pytest.raises(HttpError) as refused:
+            await site.live(asked())
+        assert (refused.value.status, site.open) == (503, 0)
 
     asyncio.run(scenario())
 

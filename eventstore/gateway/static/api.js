@@ -26,8 +26,10 @@ export class Api {
     return this.#json(`events?${query}`, signal);
   }
 
-  count(signal) {
-    return this.#json("count", signal);
+  // Of all events, or of those from one moment up to before another (milliseconds).
+  count(signal, from, to) {
+    const range = from === undefined ? "" : `?${new URLSearchParams({ from: stamp(from), to: stamp(to) })}`;
+    return this.#json(`count${range}`, signal);
   }
 
   // Calls back for every event, and whenever the feed opens, breaks off or starts anew; ends only with the signal or a refusal.
@@ -90,6 +92,10 @@ export class Api {
     if (!answer.ok) throw await refusal(answer);
     return answer.json();
   }
+}
+
+function stamp(ms) {
+  return new Date(ms).toISOString();
 }
 
 function parsed(block) {

@@ -21,6 +21,7 @@ class Shown {
     this.cursor = null;
     this.total = null;
     this.loaded = false;
+    this.joined = false; // whether the timeline has been read since the feed opened first
     this.ending = new AbortController();
     this.drawing = false;
   }
@@ -35,7 +36,7 @@ class Shown {
         onOpen: () => this.opened(),
         onEvent: (event) => this.arrived(event),
         onReset: () => this.load(),
-        onBreak: () => status("reconnecting …"),
+        onBreak: () => this.broken(),
       }, this.signal);
     } catch (error) {
       if (!this.signal.aborted) this.failed(error);
@@ -45,8 +46,15 @@ class Shown {
   // The feed is opened first and the timeline read after it: together they have no gap, and doubles are told by their ids.
   async opened() {
     status("live", true);
-    if (!this.loaded) await this.load();
+    if (!this.joined) await this.load();
     else notice(null);
+    this.joined = true;
+  }
+
+  // Kafka may be away while the store is there: the past is shown all the same.
+  broken() {
+    status("reconnecting …");
+    if (!this.loaded) this.load().catch((refused) => this.failed(refused));
   }
 
   async load() {
@@ -58,6 +66,7 @@ class Shown {
       notice(null);
       this.draw();
       this.total = this.cursor ? (await this.api.count(this.signal)).count : this.profile.size;
+      this.olderDays(); // nobody waits for it
     } catch (error) {
       if (this.signal.aborted) return;
       if (error instanceof ApiError && error.refused) throw error;
@@ -65,6 +74,21 @@ class Shown {
       setTimeout(() => this.signal.aborted || this.load().catch((refused) => this.failed(refused)), 3_000);
     }
     this.draw();
+  }
+
+  // The chart covers days whose events are not loaded, too: the servers count them, one day after the other into the past.
+  async olderDays() {
+    try {
+      let left = this.total - this.profile.size;
+      for (const day of this.profile.daysBefore(Date.now())) {
+        if (left <= 0) break;
+        const { count: found } = await this.api.count(this.signal, day.from, day.to);
+        left -= found - this.profile.counted(day.from, found);
+        this.draw();
+      }
+    } catch {
+      // the chart then covers what is loaded
+    }
   }
 
   async older() {

@@ -8,6 +8,7 @@ const MOST_DAYS = 90;
 export class Profile {
   #byId = new Map();
   #sorted = null;
+  #perDay = new Map();
 
   // Whether the event is new; the same one may come from the timeline and from the feed.
   add(event) {
@@ -49,10 +50,25 @@ export class Profile {
     return { values: [...found], at: told[0]?.timestamp };
   }
 
+  // The days whose events are not all loaded, the newest first, as far back as the chart may go.
+  *daysBefore(now) {
+    const first = startOfDay(this.events.at(-1)?.timestamp ?? now);
+    for (let day = first; now - day < MOST_DAYS * DAY; day = startOfDay(day - DAY / 2)) {
+      yield { from: day, to: startOfDay(day + 1.5 * DAY) };
+    }
+  }
+
+  // Note how many events a day has, loaded or not; how many of them are loaded.
+  counted(day, count) {
+    this.#perDay.set(day, count);
+    return this.events.filter(({ timestamp }) => startOfDay(timestamp) === day).length;
+  }
+
   // Events a day, oldest first, up to today: as far back as there are events, within bounds.
   activity(now) {
     const today = startOfDay(now);
-    const oldest = this.events.at(-1)?.timestamp ?? now;
+    const counted = [...this.#perDay].filter(([, count]) => count).map(([day]) => day);
+    const oldest = Math.min(this.events.at(-1)?.timestamp ?? now, ...counted);
     const days = Math.min(Math.max(Math.round((today - startOfDay(oldest)) / DAY) + 1, LEAST_DAYS), MOST_DAYS);
     const bins = Array.from({ length: days }, (_, n) => ({ day: startOfDay(today - (days - 1 - n) * DAY + DAY / 2), count: 0 }));
     const index = new Map(bins.map((bin, n) => [bin.day, n]));
@@ -60,6 +76,7 @@ export class Profile {
       const n = index.get(startOfDay(timestamp));
       if (n !== undefined) bins[n].count += 1;
     }
+    for (const bin of bins) bin.count = Math.max(bin.count, this.#perDay.get(bin.day) ?? 0);
     return bins;
   }
 }
