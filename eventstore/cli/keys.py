@@ -1,6 +1,10 @@
 """`eventstore keys`: API keys of tenants for the HTTP edge."""
 
+import fcntl
+import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
@@ -106,26 +110,43 @@ def revoke(
     err.print(f"revoked {found[0].use.value} key {key_id} of {tenant}")
 
 
-def _edit(path: Path, change: Any, tenant: str) -> None:
+def _edit(registry: Path, change: Any, tenant: str) -> None:
     """Change a tenant's entry and leave the rest of the document, comments too, as it is."""
+    path = registry.resolve()  # the document itself, where the setting names a link to it
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4_096  # never wrapped
+    yaml.brace_single_entry_mapping_in_flow_sequence = True  # `[{width: 5d}]` stays so
     yaml.indent(mapping=2, sequence=4, offset=2)  # as most people write lists
-    document = yaml.load(path.read_bytes())
-    change(document["tenants"][tenant])
-    # beside the registry, so that one rename puts it in place: a gateway never reads half of it
-    with NamedTemporaryFile("wb", dir=path.parent, prefix=path.name, delete=False) as file:
-        yaml.dump(document, file)
-    made = Path(file.name)
+    with _alone_in(path.parent):
+        document = yaml.load(path.read_bytes())
+        change(document["tenants"][tenant])
+        # beside the registry, so that one rename puts it in place: a gateway never reads half of it
+        with NamedTemporaryFile("wb", dir=path.parent, prefix=path.name, delete=False) as file:
+            yaml.dump(document, file)
+        made = Path(file.name)
+        try:
+            parse_registry(
+                made.read_bytes(),
+                lambda name: (path.parent / name).read_bytes(),
+                source=str(registry),
+                directory=path.parent,
+            )
+            made.chmod(path.stat().st_mode)
+            made.replace(path)
+        finally:
+            made.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two edits at once would each put back what they have read: the second waits for the first."""
+    held = os.open(folder, os.O_RDONLY)
     try:
-        parse_registry(
-            made.read_bytes(), lambda name: (path.parent / name).read_bytes(), source=str(path), directory=path.parent
-        )
-        made.chmod(path.stat().st_mode)
-        made.replace(path)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
     finally:
-        made.unlink(missing_ok=True)
+        os.close(held)
 
 
 def _adopted() -> str:
