@@ -8,6 +8,8 @@ from eventstore.gateway.http import Header, Headers, Response
 
 ANY: Final = "*"
 _MAX_AGE_SECONDS: Final = 7_200
+_HEADERS: Final = "authorization, content-type, content-encoding, last-event-id, x-retry-count"
+"""The last one is set by Segment's library for browsers on each retry: not allowed, no retry would leave the browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Cors:
         if self._allows(headers.get("origin")):
             allowed = (
                 ("access-control-allow-methods", "GET, POST"),
-                ("access-control-allow-headers", "authorization, content-type, content-encoding, last-event-id"),
+                ("access-control-allow-headers", _HEADERS),
                 ("access-control-max-age", str(_MAX_AGE_SECONDS)),
             )
         return Response(204, b"", allowed)

@@ -63,6 +63,8 @@ class Follower:
         done: Future[None] = Future()
 
         def add() -> None:
+            if not done.set_running_or_notify_cancel():
+                return  # given up meanwhile: to answer it would end this thread
             try:
                 watch.start = self._add(watch)
             except Exception as error:  # noqa: BLE001 — it is the reader's to tell

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from enum import Enum
 from typing import Final
 
@@ -46,6 +47,8 @@ class Watch:
         self._records: deque[Record] = deque()
         self._bytes = 0
         self._stirred = asyncio.Event()
+        self._waiting = False
+        """Whether its reader has taken everything and waits for more, or has not had his turn since it came."""
         self._ending: Ending | None = None
 
     @property
@@ -61,11 +64,14 @@ class Watch:
         """
         if not self._records and self._ending is None:
             self._stirred.clear()
+            self._waiting = True
             try:
-                async with asyncio.timeout(seconds):
-                    await self._stirred.wait()
-            except TimeoutError:
-                return []
+                # what comes in the moment of giving up is given: the position is behind it already
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._stirred.wait()
+            finally:
+                self._waiting = False
         if self._ending is not None:
             raise WatchEnded(self._ending)
         found = list(self._records)
@@ -83,8 +89,10 @@ class Watch:
             self.hear(record)
 
     def expect(self) -> None:
-        """More is about to come: who has not taken what came before is too slow. However much comes at once, it is no fault of his."""
-        if self._bytes > BUFFER_BYTES:
+        """More is about to come: who has not taken what came before is too slow. It is no fault of his however much comes at once,
+        nor that a busy loop has not given him his turn.
+        """
+        if self._bytes > BUFFER_BYTES and not self._waiting:
             self.end(Ending.SLOW)
 
     def hear(self, record: Record) -> None:

@@ -35,6 +35,8 @@ READ = key("shop", KeyUse.READ)
 UID = "alice/1 ä"
 HOSTILE = '<img src=x onerror="window.harmed=1"><script>window.harmed=1</script>'
 PATIENCE_MS = 60_000.0
+UNANSWERED_MS = 20_000.0
+"""Less than the page waits for a feed."""
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +164,13 @@ def test_the_past_is_shown_while_kafka_is_away(page: Any, world: World) -> None:
         api.expect(page.locator("#status")).to_have_text("reconnecting …")
 
 
+def test_the_past_is_shown_at_once_while_the_feed_does_not_answer(page: Any, gateway: GatewayUnderTest) -> None:
+    page.route("**/live?*", lambda _: None)
+    open_user(page, gateway)
+    api.expect(rows(page)).to_have_count(43, timeout=UNANSWERED_MS)
+    api.expect(page.locator("#status")).to_have_text("connecting …")
+
+
 def test_while_the_store_is_away_that_is_told_and_what_happens_is_shown(
     page: Any, gateway: GatewayUnderTest, world: World
 ) -> None:
@@ -185,6 +194,18 @@ def test_the_chart_covers_days_whose_events_are_not_loaded(page: Any, gateway: G
     api.expect(page.locator("#chart svg")).to_have_attribute(
         "aria-label", re.compile("^1,200 events in 1[78] days, at most 7[0-9] a day$")
     )
+    api.expect(page.locator("#span")).to_have_text(re.compile("^1[78] days$"))
+
+
+def test_a_chart_whose_older_days_cannot_be_counted_says_that_it_shows_what_is_loaded(
+    page: Any, gateway: GatewayUnderTest, world: World
+) -> None:
+    publish(world, *(("viewed", {"n": n}, n // 3) for n in range(1_200)), uid="busy, uncounted")
+    world.wait_until_committed()
+    page.route("**/count?from=*", lambda route: route.fulfill(status=503, json={"detail": "too many reads: try again"}))
+    open_user(page, gateway, "busy, uncounted")
+    api.expect(page.locator("#total")).to_have_text("1,200")
+    api.expect(page.locator("#span")).to_have_text(re.compile("^1[3-5] days, what is loaded$"))
 
 
 def test_what_producers_publish_stays_text(page: Any, gateway: GatewayUnderTest) -> None:

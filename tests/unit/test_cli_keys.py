@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from eventstore.cli import keys
-from eventstore.errors import ConfigurationError, RefusedError
+from eventstore.errors import ConfigurationError, ExitCode, RefusedError
 from eventstore.registry import load_registry
 from eventstore.tenancy import KeyUse
 from eventstore.tenancy.keys import KeyRing
@@ -90,8 +90,9 @@ def test_a_key_that_clients_have_already_is_taken_over(path: Path) -> None:
     (("revoke", "shop", "x"), r"tenant shop: expected the id of one of its keys \(none\), got 'x'"),
 ])  # fmt: skip
 def test_a_name_that_is_not_known_is_told(path: Path, arguments: tuple[str, ...], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=told) as refused:
         run(*arguments)
+    assert refused.value.exit_code == ExitCode.USAGE
     assert path.read_text() == REGISTRY
 
 

@@ -11,7 +11,7 @@ from eventstore.events import Coordinates, event_id
 from eventstore.events.erasure import Erasures
 from eventstore.gateway.access import Doorkeeper
 from eventstore.gateway.http import Headers, HttpError, Request, Streamed
-from eventstore.gateway.live import REMEMBERED, Feed, Live, Place
+from eventstore.gateway.live import REMEMBERED, TURN, Feed, Live, Place
 from eventstore.gateway.routes import Guard
 from eventstore.gateway.ui import POLICY, ui_routes
 from eventstore.ingest.admission import Admission, ClockRules
@@ -116,6 +116,33 @@ def test_a_reader_who_keeps_up_is_not_sent_away_however_much_comes_at_once() -> 
         for start in (0, 12, 24):
             burst(watch, range(start, start + 12))  # three times what may wait
             assert [record.offset() for record in await watch.take(0)] == list(range(start, start + 12))
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_who_waits_is_not_slow_because_others_keep_the_loop_busy() -> None:
+    async def scenario() -> None:
+        watch = Watch(b"shop:u1", 3)
+        taking = asyncio.create_task(watch.take(60))
+        await asyncio.sleep(0)
+        for start in (0, 6, 12):  # three looks have come when he has his turn
+            burst(watch, range(start, start + 6))
+        assert [record.offset() for record in await taking] == list(range(18))
+        burst(watch, range(18, 24))
+        burst(watch, range(24, 25))
+        with pytest.raises(WatchEnded):
+            await watch.take(0)
+
+    asyncio.run(scenario())
+
+
+def test_what_comes_in_the_moment_in_which_a_reader_gives_up_waiting_is_given_and_not_passed_over() -> None:
+    async def scenario() -> None:
+        watch = Watch(b"shop:u1", 3)
+        taking = asyncio.create_task(watch.take(0))
+        await asyncio.sleep(0)
+        watch.hear(message(7))
+        assert ([record.offset() for record in await taking], watch.position) == ([7], 8)
 
     asyncio.run(scenario())
 
@@ -240,6 +267,26 @@ def test_a_place_beyond_the_end_is_of_another_topic_and_told_so() -> None:
         feed = await live(kafka).live(asked("3.10"))
         head = await anext(aiter(feed.parts))
         assert (offsets(head), b"event: reset" in head) == ([0, 1, 2, 3, 4], True)
+
+    asyncio.run(scenario())
+
+
+def test_others_have_their_turn_while_a_long_past_is_judged() -> None:
+    async def scenario() -> None:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(others())
+        await asyncio.sleep(0)
+        before = turns
+        await live(Kafka(heard=5 * TURN, end_offset=5 * TURN)).live(asked("3.0"))
+        assert turns - before >= 5
+        other.cancel()
 
     asyncio.run(scenario())
 

@@ -22,6 +22,9 @@ class Shown {
     this.total = null;
     this.loaded = false;
     this.joined = false; // whether the timeline has been read since the feed opened first
+    this.covered = false; // whether the chart covers what is not loaded, too
+    this.counting = false;
+    this.again = undefined; // the timer of the next attempt to read the timeline
     this.ending = new AbortController();
     this.drawing = false;
   }
@@ -30,31 +33,28 @@ class Shown {
     return this.ending.signal;
   }
 
+  // The past at once, whether or not the feed opens: Kafka may be away while the store is there.
   async run() {
+    this.load().catch((refused) => this.failed(refused));
     try {
       await this.api.follow({
         onOpen: () => this.opened(),
         onEvent: (event) => this.arrived(event),
         onReset: () => this.load(),
-        onBreak: () => this.broken(),
+        onBreak: () => status("reconnecting …"),
       }, this.signal);
     } catch (error) {
       if (!this.signal.aborted) this.failed(error);
     }
   }
 
-  // The feed is opened first and the timeline read after it: together they have no gap, and doubles are told by their ids.
+  // When the feed has opened the timeline is read once more: only what is read after that leaves no gap before the feed. Doubles
+  // are told by their ids.
   async opened() {
     status("live", true);
     if (!this.joined) await this.load();
     else notice(null);
     this.joined = true;
-  }
-
-  // Kafka may be away while the store is there: the past is shown all the same.
-  broken() {
-    status("reconnecting …");
-    if (!this.loaded) this.load().catch((refused) => this.failed(refused));
   }
 
   async load() {
@@ -63,6 +63,7 @@ class Shown {
       for (const event of page.events) this.profile.add(event);
       if (!this.loaded) this.cursor = page.cursor;
       this.loaded = true;
+      clearTimeout(this.again);
       notice(null);
       this.draw();
       this.total = this.cursor ? (await this.api.count(this.signal)).count : this.profile.size;
@@ -71,13 +72,16 @@ class Shown {
       if (this.signal.aborted) return;
       if (error instanceof ApiError && error.refused) throw error;
       notice("The timeline cannot be read now", `${error.message}. Trying again; what happens meanwhile is shown.`);
-      setTimeout(() => this.signal.aborted || this.load().catch((refused) => this.failed(refused)), 3_000);
+      clearTimeout(this.again);
+      this.again = setTimeout(() => this.signal.aborted || this.load().catch((refused) => this.failed(refused)), 3_000);
     }
     this.draw();
   }
 
   // The chart covers days whose events are not loaded, too: the servers count them, one day after the other into the past.
   async olderDays() {
+    if (this.counting) return;
+    this.counting = true;
     try {
       let left = this.total - this.profile.size;
       for (const day of this.profile.daysBefore(Date.now())) {
@@ -86,9 +90,13 @@ class Shown {
         left -= found - this.profile.counted(day.from, found);
         this.draw();
       }
+      this.covered = true;
     } catch {
-      // the chart then covers what is loaded
+      // the chart then says that it covers what is loaded
+    } finally {
+      this.counting = false;
     }
+    this.draw();
   }
 
   async older() {
@@ -136,7 +144,7 @@ class Shown {
     const found = this.matching();
     const filtered = this.filter.names.size > 0 || this.filter.text !== "";
     showFigures(this.profile, this.total, now);
-    showActivity(this.profile, now);
+    showActivity(this.profile, this.covered, now);
     showNames(this.profile, this.filter.names);
     showAttributes(this.profile);
     showDays(found.slice(0, this.rowsShown), this.rows, this.fresh, now);

@@ -40,7 +40,7 @@ export function showFigures(profile, total, now) {
   $("first").textContent = oldest && total !== null && profile.size >= total ? shortDay.format(oldest.timestamp) : "–";
 }
 
-export function showActivity(profile, now) {
+export function showActivity(profile, covered, now) {
   const bins = profile.activity(now);
   const most = Math.max(...bins.map((bin) => bin.count), 1);
   const [width, height] = [bins.length * 10, 64];
@@ -59,7 +59,7 @@ export function showActivity(profile, now) {
   });
   const axis = element("div", { class: "axis", "aria-hidden": "true" },
     element("span", {}, shortDay.format(bins[0].day)), element("span", {}, `max ${number.format(most)} a day`), element("span", {}, "today"));
-  $("span").textContent = `${bins.length} days`;
+  $("span").textContent = `${bins.length} days${covered ? "" : ", what is loaded"}`;
   $("chart").replaceChildren(svg, axis);
 }
 
