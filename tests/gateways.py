@@ -2,12 +2,13 @@
 
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,6 +48,7 @@ def with_keys(tenant: str, **fields: Any) -> dict[str, Any]:
 class GatewayUnderTest:
     process: "subprocess.Popen[bytes]"
     port: int
+    tls: ssl.SSLContext | None = None
 
     @property
     def address(self) -> str:
@@ -56,7 +58,11 @@ class GatewayUnderTest:
         self, method: str, path: str, body: bytes | None = None, *, key: str | None = None, **headers: str
     ) -> Answer:
         """One request on a connection of its own; header names with underscores for hyphens."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = (
+            HTTPConnection("127.0.0.1", self.port, timeout=60)
+            if self.tls is None
+            else HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.tls)
+        )
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             if key is not None:
@@ -84,9 +90,9 @@ def free_port() -> int:
 
 @contextmanager
 def running_gateway(
-    world: World, *options: str, port: int | None = None, **environment: str
+    world: World, *options: str, port: int | None = None, tls: ssl.SSLContext | None = None, **environment: str
 ) -> Iterator[GatewayUnderTest]:
-    """A gateway that answers; its log goes where the workers' goes."""
+    """A gateway that answers, over TLS if a context is given; its log goes where the workers' goes."""
     port = port or free_port()
     with world.log.open("ab") as log:
         process = subprocess.Popen(
@@ -94,7 +100,7 @@ def running_gateway(
             env=world.environment | {"EVENTSTORE_GATEWAY__PORT": str(port)} | environment, stdout=log, stderr=log,
         )  # fmt: skip
     world.workers.append(process)  # the world ends whatever is left of them
-    gateway = GatewayUnderTest(process, port)
+    gateway = GatewayUnderTest(process, port, tls)
     until(lambda: _answers(gateway), f"the gateway to answer, see {world.log.read_text()}")
     try:
         yield gateway

@@ -126,11 +126,12 @@ def _edit(registry: Path, change: Any, tenant: str) -> None:
             yaml.dump(document, file)
         made = Path(file.name)
         try:
+            folder = registry.parent  # what it names is beside the link, as workers and gateways read it
             parse_registry(
                 made.read_bytes(),
-                lambda name: (path.parent / name).read_bytes(),
+                lambda name: (folder / name).read_bytes(),
                 source=str(registry),
-                directory=path.parent,
+                directory=folder,
             )
             made.chmod(path.stat().st_mode)
             made.replace(path)

@@ -176,8 +176,13 @@ class Drains:
         pipeline = replace(self._pipeline, freshness=None, rejects=self._pipeline.rejects.anew())
         if pipeline.diverts is not None:
             pipeline = replace(pipeline, diverts=Elsewhere(cluster, pipeline.diverts))
+
+        def died(error: KafkaError) -> None:
+            if not failed.done():  # told more than once, it is still one death
+                failed.set_result(error)
+
         try:
-            source = await self._join(cluster, failed.set_result)
+            source = await self._join(cluster, died)
         except PermanentKafkaError as error:
             raise SourceError(str(error)) from error
         rate, done = RateLimit(self._policy.records_per_second), 0

@@ -6,6 +6,7 @@ import socket
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,7 @@ from tests.world import World, own_world
 pytestmark = pytest.mark.integration
 
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
+RECORDED = Path(__file__).parent.parent / "data" / "analytics.js"
 WRITE, READ = key("shop", KeyUse.WRITE), key("shop", KeyUse.READ)
 
 
@@ -50,10 +52,15 @@ def gateway(world: World) -> Iterator[GatewayUnderTest]:
         yield made
 
 
-def published(world: World) -> dict[str, Event]:
-    """Everything in the event topic, by message id."""
+def arrived(world: World) -> list[Event]:
+    """Everything in the event topic."""
     events = [decode(record.value) for record in records_of(world.settings.kafka, world.settings.topics.events)]
-    return {str(event.message_id): event for event in events if isinstance(event, Event)}
+    return [event for event in events if isinstance(event, Event)]
+
+
+def published(world: World) -> dict[str, Event]:
+    """The same, by message id."""
+    return {str(event.message_id): event for event in arrived(world)}
 
 
 def call(**fields: Any) -> dict[str, Any]:
@@ -117,7 +124,7 @@ def test_segments_python_library_works_with_nothing_changed_but_its_host(
 
 
 def test_a_browsers_request_needs_no_header_of_ours(world: World, gateway: GatewayUnderTest) -> None:
-    """As Segment's library for browsers sends it: the key in the body, text/plain so that no preflight is asked."""
+    """As older releases of Segment's library for browsers send it: the key in the body, so that no preflight is asked."""
     message_id = f"ajs-next-{uuid4().hex}"
     body = {
         "timestamp": "2026-09-21T10:00:00.000Z", "integrations": {}, "type": "page", "name": None,
@@ -131,6 +138,47 @@ def test_a_browsers_request_needs_no_header_of_ours(world: World, gateway: Gatew
     assert answer.status == 200
     event = published(world)[message_id]
     assert (event.uid, event.event) == ("0f7a5b1e-9f39-4c3a-8f1e-1c7c4f4f0a11", "page")
+
+
+@pytest.fixture(scope="module")
+def open_to_pages(world: World) -> Iterator[GatewayUnderTest]:
+    with running_gateway(
+        world, "--only", "collect", EVENTSTORE_GATEWAY__CORS_ORIGINS='["https://shop.example"]'
+    ) as made:
+        yield made
+
+
+def sent_as_recorded(gateway: GatewayUnderTest, recorded: bytes) -> HTTPResponse:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as connection:
+        connection.sendall(recorded)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        answer.read()
+        return answer
+
+
+def test_what_chrome_sends_for_segments_library_arrives_as_it_was_sent(
+    world: World, open_to_pages: GatewayUnderTest
+) -> None:
+    requests = [(RECORDED / f"{name}.http").read_bytes() for name in ("2-track", "4-retry")]
+    bodies = [json.loads(each.partition(b"\r\n\r\n")[2]) for each in requests]
+    for each in requests:
+        answer = sent_as_recorded(open_to_pages, each)
+        assert (answer.status, answer.getheader("access-control-allow-origin")) == (200, "https://shop.example")
+    events = [event for event in arrived(world) if event.message_id == bodies[0]["messageId"]]
+    for sent, event in zip(bodies, events, strict=True):
+        assert (event.tenant, event.uid, event.event) == ("shop", "u-4711", "Product Added")
+        assert json.loads(bytes(event.properties)) == sent["properties"]
+        assert json.loads(bytes(event.context)) == sent["context"] | {"anonymousId": "anonymous-1"}
+
+
+@pytest.mark.parametrize("name", ["1-preflight", "3-preflight-of-retry"])
+def test_chrome_is_allowed_every_header_that_segments_library_sets(open_to_pages: GatewayUnderTest, name: str) -> None:
+    recorded = (RECORDED / f"{name}.http").read_bytes()
+    asked = recorded.decode().partition("Access-Control-Request-Headers: ")[2].partition("\r\n")[0]
+    answer = sent_as_recorded(open_to_pages, recorded)
+    assert answer.getheader("access-control-allow-origin") == "https://shop.example"
+    assert set(asked.split(",")) <= set(answer.getheader("access-control-allow-headers", "").split(", "))
 
 
 def test_our_own_envelope_may_come_alone_in_an_array_or_in_lines(world: World, gateway: GatewayUnderTest) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import subprocess
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,11 +16,14 @@ from cassandra.metadata import Murmur3Token
 from eventstore.errors import PermanentStoreError, StoreError, TransientStoreError
 from eventstore.events.cells import STATEMENTS, Batch
 from eventstore.store.driver_writer import DriverWriter
+from eventstore.store.lane import handshake
 from eventstore.store.lane.frames import HEADER
+from eventstore.store.lane.line import Line
 from eventstore.store.lane.writer import LaneWriter
 from eventstore.store.session import connect
 from eventstore.store.writer import EventWriter, Failure
 from eventstore.tenancy import Cluster, Credentials, TlsFiles
+from tests.authority import Authority
 from tests.builders import batch, cluster, row
 from tests.cql_values import integer, short, text
 from tests.fake_cql import IGNORED_BITS, RATE_LIMITED, FakeNode, FakeRing, Write, fake_ring, free_port
@@ -278,65 +280,39 @@ async def test_a_login_is_given(open_writer: Any, monkeypatch: pytest.MonkeyPatc
 
 @on_event_loop
 async def test_a_server_s_certificate_is_checked(open_writer: Any, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+    authority = Authority(tmp_path, "127.0.4.1")
     async with fake_ring(tls=authority.server_context()) as ring:
         trusting = of(ring, tls=TlsFiles(ca=authority.certificate))
         async with opened(open_writer, trusting) as writer:
             assert list(await writer.write(batches(100))) == []
         (tmp_path / "other").mkdir()
-        stranger = of(ring, tls=TlsFiles(ca=Authority(tmp_path / "other").certificate))
+        stranger = of(ring, tls=TlsFiles(ca=Authority(tmp_path / "other", "127.0.4.1").certificate))
         with pytest.raises(PermanentStoreError, match=r"mend tls of clusters\.fake"):
             await open_writer(stranger, 1, CONNECT_SECONDS)
 
 
-class Authority:
-    """A certificate authority of one's own, and a server certificate for the fake's first address."""
-
-    def __init__(self, directory: Path) -> None:
-        self.certificate = directory / "ca.pem"
-        self._server = directory / "server.pem"
-        self._key = directory / "key.pem"
-        names = directory / "names"
-        names.write_text("subjectAltName=IP:127.0.4.1\n")
-        request, ca_key = directory / "request.pem", directory / "ca_key.pem"
-        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        authority: list[str | Path] = [
-            "-subj",
-            "/CN=authority",
-            "-keyout",
-            ca_key,
-            "-out",
-            self.certificate,
-            "-days",
-            "2",
-        ]
-        self._openssl("req", "-x509", *curve, *authority, "-addext", "keyUsage=critical,keyCertSign")
-        self._openssl("req", *curve, "-subj", "/CN=fake", "-keyout", self._key, "-out", request)
-        signed: list[str | Path] = [
-            "-CA",
-            self.certificate,
-            "-CAkey",
-            ca_key,
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            names,
-        ]
-        self._openssl("x509", "-req", "-in", request, "-out", self._server, *signed)
-
-    def server_context(self) -> Any:
-        import ssl  # noqa: PLC0415
-
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._server, self._key)
-        return context
-
-    def _openssl(self, *arguments: str | Path) -> None:
-        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
-
 # ------------------------------------------------------------------------------------------------ nodes that trouble us
+
+
+@on_event_loop
+async def test_a_connection_lost_with_its_last_answer_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = handshake.prepare
+    lost: list[Line] = []
+
+    async def prepare_and_lose(line: Line, keyspace: str) -> None:
+        await prepare(line, keyspace)
+        if not lost:
+            lost.append(line)
+            line.close(TransientStoreError("gone before anybody looked at the answer"))
+
+    async with fake_ring() as ring, lane(of(ring), request_timeout=SOON) as writer:
+        (node,) = ring.nodes
+        monkeypatch.setattr(handshake, "prepare", prepare_and_lose)
+        node.cut()
+        await eventually(lambda: bool(lost), "a second connection, lost")
+        await eventually(lambda: not set(lost) & set(writer.nodes.lanes), "it to be known as lost")
+        await connected(writer, 1)
+        assert list(await writer.write(batches(10))) == []
 
 
 @on_event_loop

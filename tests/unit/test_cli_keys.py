@@ -76,6 +76,16 @@ def test_keys_are_changed_over_one_beside_the_other(path: Path) -> None:
     assert "No keys" in run("list")
 
 
+def test_whose_another_key_is_stays_told_when_one_is_revoked(path: Path) -> None:
+    mine, other = (
+        f"      - use: {use}  # {whose}\n        sha256: {digit * 64}\n"
+        for use, whose, digit in (("read", "the app's", "a"), ("write", "the shop's", "b"))
+    )
+    path.write_text(f"{REGISTRY}    keys:\n{mine}{other}")
+    run("revoke", "shop", "a" * 12)
+    assert path.read_text() == f"{REGISTRY}    keys:\n{other}"
+
+
 def test_a_key_that_clients_have_already_is_taken_over(path: Path) -> None:
     run("create", "zoo", "--use", "write", "--adopt", given="a-key-of-before\n")
     assert opened(path, "a-key-of-before") == ("zoo", KeyUse.WRITE)
@@ -111,7 +121,9 @@ def test_a_link_to_the_registry_stays_one(path: Path, tmp_path: Path, monkeypatc
     link = tmp_path / "elsewhere" / "tenants.yaml"
     link.parent.mkdir()
     link.symlink_to(path)
+    (link.parent / "paid.json").write_text('{"type": "object"}')  # found beside the link, as workers find it
+    path.write_text(REGISTRY + "    events: {paid: paid.json}\n")
     monkeypatch.setenv("EVENTSTORE_REGISTRY", str(link))
     key = run("create", "shop", "--use", "read").strip()
     assert link.is_symlink()
-    assert opened(path, key) == ("shop", KeyUse.READ)
+    assert opened(link, key) == ("shop", KeyUse.READ)

@@ -73,6 +73,11 @@ class Line(asyncio.Protocol, ABC):
     def load(self) -> int:
         """What is on its way or waits to be sent."""
 
+    def check_open(self) -> None:
+        """Raises StoreError: why there is no connection any more."""
+        if self._transport is None:
+            raise _own(self._end)
+
     @abstractmethod
     def ready_with(self, ids: Mapping[str, bytes]) -> None:
         """The statements are prepared; their ids by name."""

@@ -190,6 +190,7 @@ class Node(Generic[L]):
                 lane = await self._dial(shard)
                 await handshake.start(lane, cluster, await handshake.greet(lane))
                 await handshake.prepare(lane, cluster.keyspace)
+                lane.check_open()  # lost with its last answer, it would be told of to nobody
         except BaseException as exc:
             if lane is not None:
                 lane.close(TransientStoreError(f"cluster {cluster.name}: {lane.node} did not come to terms with us"))
