@@ -102,8 +102,11 @@ def revoke(
         raise ConfigurationError(f"tenant {tenant}: expected the id of one of its keys ({known}), got {key_id!r}")
 
     def remove(entry: Any) -> None:
-        entry["keys"] = [each for each in entry["keys"] if each["sha256"] != found[0].digest]
-        if not entry["keys"]:
+        held = entry.get("keys", [])  # another may have revoked it meanwhile
+        kept = [each for each in held if each["sha256"] != found[0].digest]
+        if kept:
+            entry["keys"] = kept
+        elif "keys" in entry:
             del entry["keys"]
 
     _edit(path, remove, tenant)

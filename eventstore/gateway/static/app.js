@@ -40,7 +40,7 @@ class Shown {
       await this.api.follow({
         onOpen: () => this.opened(),
         onEvent: (event) => this.arrived(event),
-        onReset: () => this.load(),
+        onReset: () => this.load().catch((refused) => this.failed(refused)),
         onBreak: () => status("reconnecting …"),
       }, this.signal);
     } catch (error) {
