@@ -116,14 +116,14 @@ class GatewayProcess:
 
     async def _collector(self, doorkeeper: Doorkeeper, stack: AsyncExitStack) -> Collector:
         kafka, producer, topics = self.settings.kafka, self.settings.producer, self.settings.topics
-        self.publishers = [
+        events, dead_letters = self.publishers = [
             await stack.enter_async_context(Publisher(kafka, producer, topic))
             for topic in (topics.events, topics.dead_letters)
         ]
         return Collector(
             doorkeeper,
-            self.publishers[0],
-            self.publishers[1],
+            events,
+            dead_letters,
             topics.events,
             int(self.settings.worker.max_future * 1_000_000),
             self.settings.gateway.request_bytes,
@@ -257,7 +257,7 @@ def server_of(settings: GatewaySettings, gateway: Gateway) -> Server:
         gateway,
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.ASGINL,  # without its lifespan: Kafka and the clusters are connected before it starts,
+        interface=Interfaces.ASGINL,  # without its lifespan: Kafka and the clusters are connected before it starts
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=int(settings.header_timeout * 1_000)),
         websockets=False,

@@ -199,10 +199,9 @@ class Live:
         else:
             since = watch.start
         part = await self.tail.past(watch, since)
-        for place, record in enumerate(part.records, 1):
-            head += feed.lines([record])
-            if not place % TURN:
-                await asyncio.sleep(0)
+        for start in range(0, len(part.records), TURN):
+            head += feed.lines(part.records[start : start + TURN])
+            await asyncio.sleep(0)
         end = watch.start if part.whole else (part.records[-1].offset() or 0) + 1
         head.append(_mark(Place(watch.partition, end)))
         return self._parts(request, watch, feed, head, whole=part.whole)

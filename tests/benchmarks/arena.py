@@ -89,10 +89,10 @@ class Arena:
         return name
 
     @contextmanager
-    def keyspace(self, tenants: Sequence[str]) -> Iterator[Target]:
-        """An empty keyspace on the real cluster; dropped at the end."""
+    def keyspace(self, tenants: Sequence[str], **fields: object) -> Iterator[Target]:
+        """An empty keyspace on the real cluster; dropped at the end. `fields` are as `target` takes them."""
         cluster = replace(self.cluster, keyspace=f"bench_{uuid4().hex[:12]}")
-        target = self.target(cluster, tenants)
+        target = self.target(cluster, tenants, **fields)
         session = connect(cluster, request_timeout=DDL_SECONDS)
         try:
             for tier in target.registry.tiers.values():

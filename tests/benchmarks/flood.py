@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from statistics import quantiles
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ from eventstore.tenancy import KeyUse
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.flooder import LEAD_SECONDS, Flood, finish, flooding
 from tests.benchmarks.requests import Client, post
-from tests.benchmarks.results import host_load
+from tests.benchmarks.results import latency
 from tests.gateways import GatewayUnderTest, key, running_gateway, with_keys
 from tests.world import World
 
@@ -56,7 +55,7 @@ def flood(bench: Bench) -> None:
     with running_gateway(world, "--only", "collect") as gateway:
         uvloop.run(_steady(gateway, WARM_SECONDS))
         for _ in range(bench.scale.rounds):
-            calm = _latency(uvloop.run(_steady(gateway, bench.scale.seconds)))
+            calm = latency("write", uvloop.run(_steady(gateway, bench.scale.seconds)))
             bench.record("flood", "in calm", calm)
             for name, loud in FLOODS.items():
                 beside = _beside(bench, gateway, loud)
@@ -68,7 +67,7 @@ def _beside(bench: Bench, gateway: GatewayUnderTest, loud: Loud) -> dict[str, fl
     seconds = bench.scale.seconds + 2 * LEAD_SECONDS
     with flooding(Flood(gateway.port, loud.tenant, loud.batch, loud.rate, seconds)) as process:
         time.sleep(LEAD_SECONDS)  # its burst is spent: from here on it may send what refills
-        found = _latency(uvloop.run(_steady(gateway, bench.scale.seconds)))
+        found = latency("write", uvloop.run(_steady(gateway, bench.scale.seconds)))
         flooded = finish(process)
     sent = flooded.accepted + flooded.refused
     return found | {"load": round(sent * loud.batch / seconds), "refused": flooded.refused / sent}
@@ -82,8 +81,3 @@ async def _steady(gateway: GatewayUnderTest, seconds: float) -> list[float]:
 def _event(number: int) -> bytes:
     call = {"userId": f"u{number}", "event": "viewed", "messageId": f"m-{number}", "properties": {"page": "x" * 400}}
     return post("/v1/track", key("steady", KeyUse.WRITE), msgspec.json.encode(call))
-
-
-def _latency(seconds: list[float]) -> dict[str, float]:
-    cuts = quantiles(seconds, n=100, method="inclusive")
-    return {"write_p50_ms": cuts[49] * 1e3, "write_p99_ms": cuts[98] * 1e3, "host_load": host_load()}

@@ -1,11 +1,9 @@
 """How quick reads are over HTTP, at a steady rate: requests set out on time whether or not others have come back."""
 
 from dataclasses import dataclass
-from statistics import quantiles
 from uuid import uuid4
 
 import uvloop
-import yaml
 from cassandra.concurrent import execute_concurrent_with_args
 
 from eventstore.clock import now_ms
@@ -15,7 +13,7 @@ from eventstore.tenancy import KeyUse
 from tests.benchmarks.arena import Target
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.requests import Client, get
-from tests.benchmarks.results import host_load
+from tests.benchmarks.results import latency
 from tests.benchmarks.timeline_read import DAY_MS, EVENTS, INSERT, PROPERTIES, USERS
 from tests.benchmarks.watch import cpu_seconds
 from tests.gateways import key, running_gateway, with_keys
@@ -51,10 +49,7 @@ QUESTIONS = {
 
 def http_read(bench: Bench) -> None:
     """A gateway and its cluster: timelines of 100 events over 30 days, and newest events of 3 names; 200 requests/s."""
-    with bench.arena.keyspace(["shop"]) as target:
-        document = yaml.safe_load(target.registry_path.read_text("utf-8"))
-        document["tenants"]["shop"] = with_keys("shop", tier="t30", latest=list(NAMES))
-        target.registry_path.write_text(yaml.safe_dump(document), "utf-8")
+    with bench.arena.keyspace(["shop"], **with_keys("shop", latest=list(NAMES))) as target:
         _write(target)
         environment = bench.arena.environment("events", target, "read")
         world = World(bench.arena.folder, load_settings(registry=target.registry_path), environment)
@@ -67,11 +62,8 @@ def http_read(bench: Bench) -> None:
                 before = cpu_seconds(pid)
                 seconds = uvloop.run(_paced(gateway.port, question, bench.scale.seconds))
                 cpu = cpu_seconds(pid) - before
-                cuts = quantiles(seconds, n=100, method="inclusive")
-                bench.record("http_read", f"{name}, {RATE}/s", {
-                    "read_p50_ms": cuts[49] * 1e3, "read_p99_ms": cuts[98] * 1e3,
-                    "cpu_us": cpu / len(seconds) / question.events * 1e6,
-                    "events": len(seconds) * question.events, "host_load": host_load(),
+                bench.record("http_read", f"{name}, {RATE}/s", latency("read", seconds) | {
+                    "cpu_us": cpu / len(seconds) / question.events * 1e6, "events": len(seconds) * question.events,
                 })  # fmt: skip
 
 

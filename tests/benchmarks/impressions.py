@@ -4,11 +4,9 @@ import asyncio
 import random
 from collections.abc import Coroutine
 from itertools import chain
-from statistics import quantiles
 
 import msgspec
 import uvloop
-import yaml
 from cassandra.concurrent import execute_concurrent
 from cassandra.query import BoundStatement
 
@@ -26,7 +24,7 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.cases import per_core
 from tests.benchmarks.http_read import WARM_AT_ONCE, WARM_SECONDS
 from tests.benchmarks.requests import Client, Make, get, post
-from tests.benchmarks.results import host_load
+from tests.benchmarks.results import host_load, latency
 from tests.benchmarks.sink import running_sink
 from tests.benchmarks.watch import cpu_seconds
 from tests.gateways import GatewayUnderTest, key, running_gateway, with_keys
@@ -55,10 +53,7 @@ DAY_MS = 86_400_000
 def impressions(bench: Bench) -> None:
     """Impressions: requests a core, events' latency beside them, 500 candidates, and what a post costs a worker."""
     topic = bench.arena.topic()
-    with bench.arena.keyspace(["shop"]) as target:
-        document = yaml.safe_load(target.registry_path.read_text("utf-8"))
-        document["tenants"]["shop"] = with_keys("shop", tier="t30")
-        target.registry_path.write_text(yaml.safe_dump(document), "utf-8")
+    with bench.arena.keyspace(["shop"], **with_keys("shop")) as target:
         _write(target)
         environment = bench.arena.environment(topic, target, "gateway")
         world = World(bench.arena.folder, load_settings(registry=target.registry_path), environment)
@@ -88,7 +83,7 @@ def _candidates(bench: Bench, gateway: GatewayUnderTest) -> None:
     seconds = uvloop.run(asked(bench.scale.seconds))
     cpu = (cpu_seconds(gateway.process.pid) - before) / len(seconds) * 1e6
     bench.record("impressions", f"{CANDIDATES} candidates, {QUESTIONS_A_SECOND}/s",
-                 _latency("read", seconds) | {"cpu_us": round(cpu), "events": len(seconds)})  # fmt: skip
+                 latency("read", seconds) | {"cpu_us": round(cpu), "events": len(seconds)})  # fmt: skip
 
 
 def _taken(bench: Bench, gateway: GatewayUnderTest) -> None:
@@ -128,9 +123,9 @@ def _beside(bench: Bench, gateway: GatewayUnderTest) -> None:
     for _ in range(bench.scale.rounds):
         for beside in (0, PEAK):
             seconds, shown = uvloop.run(events(beside, bench.scale.seconds))
-            bench.record("impressions", f"an event beside {beside}/s", _latency("write", seconds))
+            bench.record("impressions", f"an event beside {beside}/s", latency("write", seconds))
             if shown:
-                bench.record("impressions", f"impressions, {beside}/s", _latency("write", shown))
+                bench.record("impressions", f"impressions, {beside}/s", latency("write", shown))
 
 
 def _stored(bench: Bench) -> None:
@@ -139,11 +134,6 @@ def _stored(bench: Bench) -> None:
     with running_sink() as (cluster, _):
         found = worker.ingest(bench.arena, load, bench.arena.target(cluster, load.data.tenants))
     bench.record("impressions", f"a worker, {POSTED} posts a record", found.figures)
-
-
-def _latency(kind: str, seconds: list[float]) -> dict[str, float]:
-    cuts = quantiles(seconds, n=100, method="inclusive")
-    return {f"{kind}_p50_ms": cuts[49] * 1e3, f"{kind}_p99_ms": cuts[98] * 1e3, "host_load": host_load()}
 
 
 def _question(user: int, posts: list[int]) -> bytes:

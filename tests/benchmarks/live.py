@@ -4,19 +4,17 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass, field
-from statistics import quantiles
 from typing import Final
 
 import orjson
 import uvloop
-import yaml
 
 from eventstore.config import ProducerSettings, load_settings
 from eventstore.stream.producer import RecordProducer
 from eventstore.tenancy import KeyUse
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.requests import Connection, get
-from tests.benchmarks.results import host_load
+from tests.benchmarks.results import latency
 from tests.benchmarks.watch import cpu_seconds
 from tests.gateways import key, running_gateway, with_keys
 from tests.waiting import until
@@ -95,10 +93,7 @@ class Audience:
 def live(bench: Bench) -> None:
     """Live feeds of 500 users: published to received, without and with nine times as many events of others beside."""
     topic = bench.arena.topic()
-    with bench.arena.keyspace(["shop"]) as target:
-        document = yaml.safe_load(target.registry_path.read_text("utf-8"))
-        document["tenants"]["shop"] = with_keys("shop", tier="t30")
-        target.registry_path.write_text(yaml.safe_dump(document), "utf-8")
+    with bench.arena.keyspace(["shop"], **with_keys("shop")) as target:
         environment = bench.arena.environment(topic, target, "live")
         world = World(bench.arena.folder, load_settings(registry=target.registry_path), environment)
         with running_gateway(world, "--only", "read") as gateway:
@@ -109,10 +104,8 @@ def live(bench: Bench) -> None:
                 before = cpu_seconds(gateway.process.pid)
                 seconds = uvloop.run(_watched(gateway.port, producer, others, bench.scale.seconds))
                 cpu = cpu_seconds(gateway.process.pid) - before
-                cuts = quantiles(seconds, n=100, method="inclusive")
-                bench.record("live", f"{WATCHERS} watchers, {WATCHED_A_SECOND}/s of {WATCHED_A_SECOND + others:,}/s", {
-                    "fresh_p50_ms": cuts[49] * 1e3, "fresh_p99_ms": cuts[98] * 1e3, "fresh_max_ms": max(seconds) * 1e3,
-                    "cpu_us": cpu / len(seconds) * 1e6, "events": len(seconds), "host_load": host_load(),
+                bench.record("live", f"{WATCHERS} watchers, {WATCHED_A_SECOND}/s of {WATCHED_A_SECOND + others:,}/s", latency("fresh", seconds) | {
+                    "fresh_max_ms": max(seconds) * 1e3, "cpu_us": cpu / len(seconds) * 1e6, "events": len(seconds),
                 })  # fmt: skip
 
 

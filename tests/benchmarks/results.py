@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Final
 
 import msgspec
@@ -72,6 +72,12 @@ class Run(msgspec.Struct, frozen=True):
 def host_load() -> float:
     """How many processes want a processor, over the last minute: what a figure must be read with."""
     return round(os.getloadavg()[0], 1)
+
+
+def latency(kind: str, seconds: Sequence[float]) -> dict[str, float]:
+    """Median and 99th percentile, as figures of that kind (`read`, `write`, `fresh`), beside the host's load."""
+    cuts = quantiles(seconds, n=100, method="inclusive")
+    return {f"{kind}_p50_ms": cuts[49] * 1e3, f"{kind}_p99_ms": cuts[98] * 1e3, "host_load": host_load()}
 
 
 def machine() -> str:

@@ -20,6 +20,7 @@ from eventstore.gateway.routes import Guard, Route, Router
 from eventstore.gateway.service import Gateway
 from tests.builders import registry
 from tests.gateways import free_port
+from tests.waiting import eventually
 from workers.gateway import server_of
 
 pytestmark = pytest.mark.unit
@@ -35,17 +36,6 @@ class Site:
     gateway: Gateway
     port: int
     noted: list[Any] = field(default_factory=list)
-    stirred: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def note(self, what: Any) -> None:
-        self.noted.append(what)
-        self.stirred.set()
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not holds():
-                self.stirred.clear()
-                await self.stirred.wait()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -66,12 +56,6 @@ class Site:
 
 def _head(method: str, path: str, *headers: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "host: gateway", *headers, "", ""]).encode()
-
-
-async def turns_until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not holds():  # noqa: ASYNC110 — nobody tells
-            await asyncio.sleep(0)
 
 
 def run(
@@ -130,9 +114,9 @@ def posted(read: Callable[[Request], Coroutine[Any, Any, Any]]) -> Callable[[Sit
             try:
                 found = await read(request)
             except HttpError as error:
-                site.note(error)
+                site.noted.append(error)
                 raise
-            site.note(found)
+            site.noted.append(found)
             return Response(200, encode(found))
 
         return [Route("POST", "/post", handle, Guard.OPEN, "")]
@@ -195,15 +179,15 @@ def test_who_takes_nothing_of_a_streamed_answer_makes_it_wait_and_is_let_go_of(m
     async def parts(site: Site) -> AsyncGenerator[bytes, None]:
         try:
             for number in range(1_000):
-                site.note(number)
+                site.noted.append(number)
                 yield PART
         finally:
-            site.note("closed")
+            site.noted.append("closed")
 
     async def scenario(site: Site) -> None:
         async with site.connection() as (_, writer):
             writer.write(_head("GET", "/parts"))
-            await site.until(lambda: "closed" in site.noted)
+            await eventually(lambda: "closed" in site.noted, "the answer to be given up")
         assert site.noted[-2] < 100  # megabytes, in the server and the kernels of both sides
 
     with broken_off() as count:
@@ -218,13 +202,13 @@ def test_a_streamed_answer_ends_when_its_reader_has_gone() -> None:
                 yield b"beat\n"
                 await asyncio.sleep(0)
         finally:
-            site.note("closed")
+            site.noted.append("closed")
 
     async def scenario(site: Site) -> None:
         async with site.connection() as (reader, writer):
             writer.write(_head("GET", "/parts"))
             await reader.readuntil(b"beat\n")
-        await site.until(lambda: site.noted == ["closed"])
+        await eventually(lambda: site.noted == ["closed"], "the answer to end")
 
     run(scenario, streamed(parts))
 
@@ -237,7 +221,7 @@ def test_half_an_upload_is_no_event() -> None:
                 body = b"one\ntwo\nthree\nfou" if head.startswith("content") else b"11\r\none\ntwo\nthree\nfou\r\n"
                 writer.write(_head("POST", "/post", head) + body)
                 await writer.drain()
-            await site.until(lambda: bool(site.noted))
+            await eventually(lambda: bool(site.noted), "the handler")
             (error,) = site.noted
             assert isinstance(error, HttpError)
             assert "connection ended" in error.detail
@@ -293,10 +277,12 @@ def test_all_bodies_together_are_bounded_and_what_was_held_is_free_again() -> No
         async with site.connection() as (_, writer):
             writer.write(_head("POST", "/post", "content-length: 600001") + body)
             held = site.gateway.bodies
-            await turns_until(lambda: held.held >= len(body))
+            await eventually(lambda: held.held >= len(body), "the body")
             status, told = await site.ask("POST", "/post", body)
             assert (status, b"try again" in told) == (503, True)
-        await site.until(lambda: any(isinstance(each, HttpError) and each.status == 400 for each in site.noted))
+        await eventually(
+            lambda: any(isinstance(each, HttpError) and each.status == 400 for each in site.noted), "the cut upload"
+        )
         assert (await site.ask("POST", "/post", body))[0] == 200
 
     run(scenario, posted(length_of))
@@ -306,10 +292,10 @@ def test_requests_beyond_the_bound_are_told_to_come_back() -> None:
     async def scenario(site: Site) -> None:
         async with site.connection() as (_, writer):
             writer.write(_head("POST", "/post", "content-length: 1"))
-            await turns_until(lambda: site.gateway.open == 1)
+            await eventually(lambda: site.gateway.open == 1, "the first request")
             assert (await site.ask("POST", "/post", b"x"))[0] == 503
             writer.write(b"x")
-            await site.until(lambda: site.noted == [1])
+            await eventually(lambda: site.noted == [1], "the first answer")
         assert (await site.ask("POST", "/post", b"x"))[0] == 200
 
     run(scenario, posted(length_of), most_open=1)

@@ -35,12 +35,12 @@ class Shown {
 
   // The past at once, whether or not the feed opens: Kafka may be away while the store is there.
   async run() {
-    this.load().catch((refused) => this.failed(refused));
+    this.reload();
     try {
       await this.api.follow({
         onOpen: () => this.opened(),
         onEvent: (event) => this.arrived(event),
-        onReset: () => this.load().catch((refused) => this.failed(refused)),
+        onReset: () => this.reload(),
         onBreak: () => status("reconnecting …"),
       }, this.signal);
     } catch (error) {
@@ -55,6 +55,11 @@ class Shown {
     if (!this.joined) await this.load();
     else notice(null);
     this.joined = true;
+  }
+
+  // As `load`, with nobody to wait for it.
+  reload() {
+    this.load().catch((refused) => this.failed(refused));
   }
 
   async load() {
@@ -73,7 +78,7 @@ class Shown {
       if (error instanceof ApiError && error.refused) throw error;
       notice("The timeline cannot be read now", `${error.message}. Trying again; what happens meanwhile is shown.`);
       clearTimeout(this.again);
-      this.again = setTimeout(() => this.signal.aborted || this.load().catch((refused) => this.failed(refused)), 3_000);
+      this.again = setTimeout(() => this.signal.aborted || this.reload(), 3_000);
     }
     this.draw();
   }
